@@ -1,0 +1,29 @@
+# Every target makes the virtual environment it needs, once; a second call installs nothing (.ci/environment).
+# PYTHON=python3.12 names the interpreter, VENV=folder the environment, ARGS="..." goes to the command.
+VENV ?= .venv
+export VENV PYTHON
+BIN = $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: bench test lint clean help
+
+bench: ## build, export, verify, measure and report on this machine
+	@.ci/environment run
+	$(BIN)/vggbench run $(ARGS)
+
+test: ## the whole test suite, with coverage
+	@.ci/environment test
+	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+
+lint: ## style, format and types
+	@.ci/environment test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+clean: ## remove the environment, caches and build folders; exports and reports stay
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .coverage .coverage.*
+	find vggbench tests benchmarks -type d -name __pycache__ -prune -exec rm -rf {} +
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -1,0 +1,99 @@
+"""Every error a user can cause, each with the exit code it ends in.
+
+Imports nothing of vggbench. The tree:
+
+    VggbenchError                  1
+    ├── CheckFailed                1   parity, regression, audit
+    ├── RequestError               2   a bad option, file, plan; something asked for by name is not there
+    │   ├── UnknownVariantError
+    │   ├── WeightsError           a weights file that does not fit or cannot be read
+    │   ├── ArtefactError          files that are not what their manifest says
+    │   ├── PlanError              a plan file with a wrong key, type or value
+    │   └── RunFolderError         a run folder that cannot be read, written or resumed
+    ├── Inconclusive               3
+    ├── NothingToJudge             4   nothing matched, every cell unsupported
+    ├── CellError                  5   a cell failed to build or to run
+    │   └── ExportError            the exporter failed or wrote something other than what was asked
+    └── Interrupted                130
+
+A message is one line: what was wrong, with the value, and what to do.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class VggbenchError(Exception):
+    """Base of all errors that end as one line and an exit code."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class CheckFailed(VggbenchError):
+    """A check ran and the answer is no."""
+
+    exit_code = 1
+
+
+class RequestError(VggbenchError):
+    """The request cannot be carried out as it was put."""
+
+    exit_code = 2
+
+
+class UnknownVariantError(RequestError):
+    """A variant's name that no table has."""
+
+
+class WeightsError(RequestError):
+    """A weights file that cannot be read or does not fit the network."""
+
+
+class ArtefactError(RequestError):
+    """Files that are not what their manifest says."""
+
+
+class PlanError(RequestError):
+    """A plan file with a wrong key, type or value."""
+
+
+class RunFolderError(RequestError):
+    """A run folder that cannot be read, written or resumed."""
+
+
+class Inconclusive(VggbenchError):
+    """The samples do not decide the question."""
+
+    exit_code = 3
+
+
+class NothingToJudge(VggbenchError):
+    """No cell was left to compare or to measure."""
+
+    exit_code = 4
+
+
+class CellError(VggbenchError):
+    """A cell failed to build or to run."""
+
+    exit_code = 5
+
+
+class ExportError(CellError):
+    """The exporter failed, or wrote something other than what was asked."""
+
+
+class Interrupted(VggbenchError):
+    """The user stopped the run."""
+
+    exit_code = 130
+
+
+# Which code a command ends in when several apply (the first of these).
+PRECEDENCE = (2, 1, 4, 5, 3, 0)
+
+
+def worst_exit_code(codes: list[int]) -> int:
+    """Return the code that takes precedence; 0 for none."""
+    return min(codes, key=PRECEDENCE.index, default=0)
