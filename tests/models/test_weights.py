@@ -1,0 +1,338 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+from torch import nn
+
+from vggbench.errors import WeightsError
+from vggbench.models.configs import VARIANTS
+from vggbench.models.spec import make_spec
+from vggbench.models.weights import build_module, empty_module, initial_state, load_module, read_state, state_for
+
+DEEP = "8,8,M,16,16,M,32,32,32,32,M,64,64,64,64,M,64,64,64,64,M"  # vgg19, eight times narrower
+SMALL = {"config": "4,M,6@1,M", "input_size": 16, "num_classes": 5, "classifier_width": 12}
+
+
+def deep(**changes):
+    return make_spec(config=DEEP, **{"input_size": 64, "num_classes": 20, "classifier_width": 256} | changes)
+
+
+def small(**changes):
+    return make_spec(**SMALL | changes)
+
+
+def natural_images(count, size):
+    """Images whose amplitudes fall with the frequency, as photographs' do, of zero mean and unit spread."""
+    noise = torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(3))
+    across = torch.fft.fftfreq(size)
+    frequency = torch.hypot(across[:, None], across[None, :])
+    frequency[0, 0] = 1 / size
+    images = torch.fft.ifft2(torch.fft.fft2(noise) / frequency).real
+    return (images - images.mean((0, 2, 3), keepdim=True)) / images.std((0, 2, 3), keepdim=True)
+
+
+def signal_norm(logits):
+    count = len(logits)
+    return ((logits - logits.mean(dim=0)).norm() / math.sqrt((count - 1) / count)).item()
+
+
+def layer_outputs(network, images):
+    """Return the logits, and what each layer hands on."""
+    outputs = []
+    for module in network.modules():
+        if isinstance(module, nn.ReLU):
+            module.inplace = False
+        if not list(module.children()):
+            module.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
+    with torch.inference_mode():
+        return network(images), outputs
+
+
+def assert_healthy(network, images):
+    logits, outputs = layer_outputs(network, images)
+    assert all(1e-3 < output.square().mean().sqrt() < 10 for output in outputs)  # fp16 is normal from 6e-5
+    assert max(output.abs().max() for output in outputs) < 100  # and ends at 65504
+    assert signal_norm(logits) > 0.03 * logits.norm()
+
+
+@pytest.mark.parametrize("weights", ["random", "init"])
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_a_generated_state_fits_its_network_and_is_fp32(weights, batch_norm):
+    spec = small(weights=weights, batch_norm=batch_norm)
+    state, expected = initial_state(spec), empty_module(spec).state_dict()
+    assert [(key, value.shape, value.dtype) for key, value in state.items()] == [
+        (key, value.shape, value.dtype) for key, value in expected.items()
+    ]
+
+
+def test_the_same_seed_draws_the_same_and_another_another():
+    first, again, other = initial_state(small()), initial_state(small()), initial_state(small(seed=1))
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert not any(torch.equal(first[key], other[key]) for key in first)
+
+
+def test_no_two_tensors_are_drawn_alike():
+    state = initial_state(deep(batch_norm=True))
+    offsets = [value for key, value in state.items() if key.endswith(("bias", "running_mean")) and len(value) == 64]
+    drawn = [tuple((value / value.abs().max()).tolist()) for value in offsets]
+    assert len(set(drawn)) == len(drawn) > 10
+
+
+def test_the_global_generator_is_neither_used_nor_moved():
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = initial_state(small())
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    assert torch.equal(initial_state(small())["features.0.weight"], first["features.0.weight"])
+
+
+def test_init_is_the_published_form():
+    state = initial_state(deep(batch_norm=True, weights="init"))
+    for key, value in state.items():
+        if key.endswith(("bias", "running_mean", "num_batches_tracked")):
+            assert not value.any()
+        elif key.endswith("running_var") or value.dim() == 1:
+            assert (value == 1).all()
+        else:
+            expected = 0.01 if key.startswith("classifier") else math.sqrt(2 / (value.shape[0] * 9))
+            assert value.std().item() == pytest.approx(expected, rel=0.2)
+            assert abs(value.mean().item()) < 5 * expected / math.sqrt(value.numel())
+
+
+def test_random_has_the_weights_of_init_and_what_shows_besides():
+    random, init = initial_state(deep()), initial_state(deep(weights="init"))
+    for key, value in random.items():
+        assert torch.equal(value, init[key]) is key.endswith("weight")
+
+
+def test_a_layer_keeps_its_weights_when_another_changes():
+    first, other = initial_state(small()), initial_state(small(num_classes=6))
+    assert [key for key in first if not torch.equal(first[key], other[key])] == [
+        "classifier.6.weight",
+        "classifier.6.bias",
+    ]
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_the_loss_of_any_parameter_tensor_of_random_shows_against_the_signal(batch_norm):
+    spec = deep(batch_norm=batch_norm)
+    state, images = state_for(spec), natural_images(4, 64).double()
+    with torch.inference_mode():
+        right = build_module(spec, state).double()(images)
+        for key, value in state.items():
+            if value.dim() == 1:
+                identity = torch.ones_like if key.endswith(("weight", "running_var")) else torch.zeros_like
+                wrong = build_module(spec, state | {key: identity(value)}).double()(images)
+                assert (wrong - right).norm().item() > 0.05 * signal_norm(right), key
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_the_least_element_of_a_deep_bias_shows_in_fp32(batch_norm):
+    spec = deep(batch_norm=batch_norm)
+    state, images = state_for(spec), natural_images(4, 64).double()
+    with torch.inference_mode():
+        right = build_module(spec, state).double()(images)
+        for key, value in state.items():
+            if key.startswith("features") and value.dim() == 1 and not key.endswith(("weight", "running_var")):
+                damaged = value.clone()
+                damaged[value.abs().argmin()] = 0
+                wrong = build_module(spec, state | {key: damaged}).double()(images)
+                assert (wrong - right).norm().item() > 1e-3 * signal_norm(right), key  # fp32 itself is at about 1e-5
+
+
+def test_a_running_mean_that_is_off_by_one_percent_shows_in_fp32():
+    spec = deep(batch_norm=True)
+    state, images = state_for(spec), natural_images(4, 64).double()
+    with torch.inference_mode():
+        right = build_module(spec, state).double()(images)
+        for key in [key for key in state if key.endswith("running_mean")]:
+            wrong = build_module(spec, state | {key: state[key] * 1.01}).double()(images)
+            assert (wrong - right).norm().item() > 1e-3 * signal_norm(right), key
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_signals_stay_healthy_in_a_deep_narrow_network(batch_norm):
+    assert_healthy(build_module(deep(batch_norm=batch_norm)), natural_images(4, 64))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["vgg11_lrn", "vgg19", "vgg19_bn", "vgg16_cifar", "vgg16_cifar_bn"])
+def test_signals_stay_healthy_in_the_full_network(name):
+    assert_healthy(build_module(make_spec(name)), natural_images(3, VARIANTS[name].input_size))
+
+
+def test_a_module_is_built_on_the_states_own_memory_in_eval_mode():
+    spec = small(batch_norm=True)
+    state = state_for(spec)
+    network = build_module(spec, state)
+    assert not network.training
+    held = network.state_dict()
+    assert all(held[key].data_ptr() == value.data_ptr() for key, value in state.items())
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_a_weights_file_loads_to_the_network_that_was_saved(tmp_path, batch_norm):
+    spec = small(batch_norm=batch_norm)
+    save_file(state_for(spec), tmp_path / "model.safetensors")
+    images = natural_images(2, 16)
+    with torch.inference_mode():
+        loaded = load_module(spec, tmp_path / "model.safetensors")
+        assert torch.equal(loaded(images), build_module(spec)(images))
+    assert not loaded.training
+    assert all(parameter.data_ptr() % 64 == 0 for parameter in loaded.parameters())
+
+
+def plain(state):
+    return state
+
+
+def wrapped(state):
+    return {"epoch": 3, "state_dict": state}
+
+
+def data_parallel(state):
+    return {"state_dict": {f"module.{key}": value for key, value in state.items()}}
+
+
+@pytest.mark.parametrize("form", [plain, wrapped, data_parallel])
+@pytest.mark.parametrize("suffix", [".pth", ".pt"])
+def test_a_pth_file_is_read_in_its_usual_forms(tmp_path, form, suffix):
+    state = initial_state(small(seed=9))
+    path = tmp_path / f"w{suffix}"
+    torch.save(form(state), path)
+    read = state_for(small(weights=str(path)))
+    assert list(read) == list(state)
+    assert all(torch.equal(read[key], state[key]) for key in state)
+
+
+def test_a_safetensors_file_is_read_in_any_order_and_type_to_fp32(tmp_path):
+    state = initial_state(small(seed=9))
+    path = tmp_path / "w.safetensors"
+    save_file({key: state[key].half() for key in reversed(state)}, path)
+    read = state_for(small(weights=str(path)))
+    assert list(read) == list(state)
+    assert all(torch.equal(read[key], state[key].half().float()) for key in state)
+
+
+def test_a_file_of_before_batches_were_counted_is_read(tmp_path):
+    spec = small(batch_norm=True)
+    state = {key: value for key, value in initial_state(spec).items() if not key.endswith("num_batches_tracked")}
+    torch.save(state, tmp_path / "w.pth")
+    read = state_for(small(batch_norm=True, weights=str(tmp_path / "w.pth")))
+    assert read.keys() == initial_state(spec).keys()
+
+
+def saved(tmp_path, content):
+    path = tmp_path / "w.pth"
+    torch.save(content, path)
+    return path
+
+
+def test_a_pickled_module_is_refused_with_the_way_out(tmp_path):
+    with pytest.raises(WeightsError, match=r"run its code; save module.state_dict\(\) instead"):
+        read_state(saved(tmp_path, nn.Linear(2, 2)))
+
+
+@pytest.mark.parametrize("content", [[torch.zeros(1)], {}, torch.zeros(2), {"state_dict": 3}])
+def test_a_file_without_a_state_is_refused(tmp_path, content):
+    with pytest.raises(WeightsError, match="holds no state_dict"):
+        read_state(saved(tmp_path, content))
+
+
+@pytest.mark.parametrize("content", [{"epoch": 3, "w": torch.zeros(1)}, {0: torch.zeros(1)}])
+def test_an_entry_that_is_no_tensor_is_named(tmp_path, content):
+    with pytest.raises(WeightsError, match=r"entry ('epoch'|0) is no tensor"):
+        read_state(saved(tmp_path, content))
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("content", [b"", b"no weights at all, only words", b"PK\x03\x04 torn"])
+def test_a_file_that_is_torn_or_something_else_is_refused_in_one_line(tmp_path, suffix, content):
+    path = tmp_path / f"w{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match=r"^weights file '.*w\.(pth|safetensors)' [^\n]*$"):
+        read_state(path)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_file_that_was_cut_short_is_refused_in_one_line(tmp_path, suffix):
+    path = tmp_path / f"w{suffix}"
+    (torch.save if suffix == ".pth" else save_file)(initial_state(small()), path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(WeightsError, match=r"^[^\n]*$"):
+        read_state(path)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("weights")
+    state = {"a.weight": torch.ones(3, 4), "a.bias": torch.zeros(3)}
+    torch.save(state, folder / "new.pth")
+    torch.save(state, folder / "legacy.pth", _use_new_zipfile_serialization=False)
+    save_file(state, folder / "w.safetensors")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["new.pth", "legacy.pth", "w.safetensors"])
+@given(data=st.data())
+def test_a_damaged_file_is_read_or_refused_in_one_line(files, name, data):
+    good = (files / name).read_bytes()
+    content = bytearray(good[: data.draw(st.integers(0, len(good)))] if data.draw(st.booleans()) else good)
+    for _ in range(data.draw(st.integers(0, 4)) if content else 0):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path = files / f"damaged-{name}"
+    path.write_bytes(content)
+    refused = None
+    try:
+        state = read_state(path)
+    except WeightsError as error:
+        refused = str(error)
+    assert all(isinstance(value, torch.Tensor) for value in state.values()) if refused is None else "\n" not in refused
+    if content == good:
+        assert torch.equal(state["a.weight"], torch.ones(3, 4))
+
+
+def test_a_torchscript_archive_is_refused_in_one_line(tmp_path):
+    path = tmp_path / "w.pt"
+    with pytest.warns(FutureWarning, match="torch.jit"):
+        torch.jit.script(nn.Linear(2, 2)).save(path)
+    with pytest.raises(WeightsError, match=r"^[^\n]*$"):
+        read_state(path)
+
+
+def test_a_missing_file_is_refused():
+    for name in ("absent.pth", "absent.safetensors"):
+        with pytest.raises(WeightsError, match="absent"):
+            read_state(name)
+
+
+def test_weights_of_another_network_are_refused_with_the_first_differences(tmp_path):
+    state = initial_state(small(num_classes=7))
+    del state["features.0.bias"]
+    state |= {"extra.1": torch.zeros(1), "extra.2": torch.zeros(1)}
+    path = saved(tmp_path, state)
+    expected = (
+        "weights file 'w.pth' does not fit custom: features.0.bias is missing; "
+        "classifier.6.weight is 7x12, the network's is 5x12; classifier.6.bias is 7, the network's is 5 and 2 more"
+    )
+    with pytest.raises(WeightsError) as caught:
+        state_for(small(weights=str(path)))
+    assert str(caught.value) == expected
+
+
+def test_a_file_that_changed_after_the_request_is_refused(tmp_path):
+    path = saved(tmp_path, initial_state(small()))
+    spec = small(weights=str(path))
+    torch.save(initial_state(small(seed=1)), path)
+    with pytest.raises(WeightsError, match="has changed since"):
+        state_for(spec)
+
+
+def test_a_file_is_not_drawn_from_a_seed(tmp_path):
+    spec = small(weights=str(saved(tmp_path, initial_state(small()))))
+    with pytest.raises(WeightsError, match="not drawn from a seed"):
+        initial_state(spec)
