@@ -1,0 +1,104 @@
+"""Holds a written ONNX file against the request: dimensions, types, layers, weights.
+
+Imports onnx inside its functions and no torch. A request that an exporter could not honour is often dropped without
+a word (a dynamic dimension becomes fixed, an opset another), so nothing here trusts what the exporter was told.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vggbench.artefacts.store import TensorShape
+from vggbench.errors import ExportError
+from vggbench.models.layers import mac_layers
+from vggbench.models.spec import IMAGE_CHANNELS, ModelSpec
+
+if TYPE_CHECKING:
+    import onnx
+
+INPUT, LOGITS, PROBABILITIES, BATCH = "input", "logits", "probabilities", "batch"
+TRAINING_OPERATIONS = frozenset({"Dropout", "BatchNormalization"})  # an inference graph has neither
+MAC_OPERATIONS = frozenset({"Conv", "Gemm", "MatMul"})
+POOL = "avgpool"  # two small products where the adaptive pool's bins overlap; the layer walk counts it as a pool
+ELEMENT_BYTES = 4
+
+
+def output_names(spec: ModelSpec) -> list[str]:
+    """Return the names of the file's outputs in order."""
+    return [PROBABILITIES, LOGITS] if spec.outputs == PROBABILITIES else [LOGITS]
+
+
+def check_onnx(spec: ModelSpec, opset: int, path: Path) -> tuple[tuple[TensorShape, ...], tuple[TensorShape, ...]]:
+    """Return the file's inputs and outputs (name, type, shape); `ExportError` says how it departs from the request."""
+    import onnx
+
+    try:
+        onnx.checker.check_model(path, full_check=True)  # includes strict shape inference
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError(f"{spec.variant}: onnx refuses the exported file: {str(error).splitlines()[0]}") from error
+    model = onnx.load(path, load_external_data=False)
+    departure = next(_departures(spec, opset, model, path.parent), None)
+    if departure is not None:
+        raise ExportError(f"{spec.variant}: the exported file {departure}")
+    return tuple(map(_tensor, model.graph.input)), tuple(map(_tensor, model.graph.output))
+
+
+def _departures(spec: ModelSpec, opset: int, model: onnx.ModelProto, folder: Path) -> Iterator[str]:
+    """Yield everything in which a file is not what was asked for, as the end of a sentence."""
+    written = {entry.domain: entry.version for entry in model.opset_import}
+    if written != {"": opset}:
+        yield f"is written in opset {written}, asked for was {opset}"
+    yield from _interface_departures(spec, model.graph)
+    yield from _layer_departures(spec, model.graph)
+    yield from _weight_departures(spec, model.graph, folder)
+
+
+def _interface_departures(spec: ModelSpec, graph: onnx.GraphProto) -> Iterator[str]:
+    size = spec.input_size
+    image = (INPUT, "float32", (BATCH, IMAGE_CHANNELS, size, size))
+    expected = [image, *((name, "float32", (BATCH, spec.num_classes)) for name in output_names(spec))]
+    found = [_tensor(value) for value in (*graph.input, *graph.output)]
+    if found != expected:
+        yield f"has inputs and outputs {found}, asked for were {expected}"
+
+
+def _layer_departures(spec: ModelSpec, graph: onnx.GraphProto) -> Iterator[str]:
+    left_over = sorted({node.op_type for node in graph.node} & TRAINING_OPERATIONS)
+    if left_over:
+        yield f"still has {' and '.join(left_over)}"
+    expected = [layer.name for layer in mac_layers(spec)]
+    products = [node.name for node in graph.node if node.op_type in MAC_OPERATIONS]
+    found = [name for name in products if name.split("/")[0] != POOL]
+    if found != expected:
+        yield f"has the convolutions and products {found}, the network has {expected}"
+
+
+def _weight_departures(spec: ModelSpec, graph: onnx.GraphProto, folder: Path) -> Iterator[str]:
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    for layer in mac_layers(spec):
+        for key in (f"{layer.name}.weight", f"{layer.name}.bias"):
+            if key not in stored or not stored[key].external_data:
+                yield f"lacks {key}"
+    for tensor in graph.initializer:
+        place = {entry.key: entry.value for entry in tensor.external_data}
+        if place and int(place["length"]) != ELEMENT_BYTES * math.prod(tensor.dims):
+            yield f"gives {tensor.name} {place['length']} bytes for the shape {list(tensor.dims)}"
+        if place and int(place["offset"]) + int(place["length"]) > (folder / place["location"]).stat().st_size:
+            yield f"points {tensor.name} beyond the end of {place['location']}"
+
+
+def _tensor(value: onnx.ValueInfoProto) -> TensorShape:
+    import onnx
+
+    tensor = value.type.tensor_type
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
+    return value.name, dtype, tuple(_dimension(dimension) for dimension in tensor.shape.dim)
+
+
+def _dimension(dimension: onnx.TensorShapeProto.Dimension) -> int | str:
+    if dimension.HasField("dim_value"):
+        return dimension.dim_value
+    return dimension.dim_param or "?"

@@ -1,0 +1,262 @@
+"""Where artefacts are kept: keys, folders, locks, and the one way into a folder.
+
+A folder appears whole or not at all: its files are written into a hidden folder beside it, hashed, flushed, and the
+folder is renamed. One lock a variant keeps exporters apart, so whatever hidden folder is found under it was left by
+one that was killed. Imports neither torch nor onnx: what exists is found again at once.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib.metadata
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from vggbench.artefacts.artefact import Artefact, combined_hash, file_sha256
+from vggbench.artefacts.manifest import (
+    MANIFEST_NAME,
+    REMEDY,
+    SCHEMA,
+    FileEntry,
+    Manifest,
+    canonical_sha256,
+    read_manifest,
+    write_manifest,
+)
+from vggbench.errors import ArtefactError, ExportError
+from vggbench.models.spec import ModelSpec
+from vggbench.version import VERSION
+
+DEFAULT_EXPORTS = Path("exports")
+KEY_CHARACTERS = 8  # of the key in a folder's name: 32 bits, and the manifest holds the whole
+LOCK_NAME = ".lock"
+UNFINISHED = ".unfinished-"
+LOCK_TIMEOUT_S = 1800.0  # longer than the slowest export; a lock held longer belongs to a process that hangs
+
+TensorShape = tuple[str, str, tuple[int | str, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is wanted from the store.
+
+    Attributes:
+        kind: what the files are: `weights`, `onnx`, `reference`.
+        format: the files' format as the folder's name has it.
+        main: name of the file that is opened.
+        precision: the files' element type.
+        material: what decides the content besides kind, format and precision; JSON data.
+        parent: hash of the artefact that this one is made from.
+        options: what else the exporter is told; part of the material.
+    """
+
+    kind: str
+    format: str
+    main: str
+    spec: ModelSpec
+    precision: str
+    material: Mapping[str, Any]
+    parent: str | None = None
+    opset: int | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """Hash of everything that decides the content."""
+        names = {"kind": self.kind, "format": self.format, "precision": self.precision, "opset": self.opset}
+        return canonical_sha256({**self.material, **names, "options": dict(self.options)})
+
+    @property
+    def folder(self) -> Path:
+        """Where the artefact lies below the exports folder."""
+        name = f"{self.precision}-{self.spec.input_size}-{self.format}-{self.key[:KEY_CHARACTERS]}"
+        return Path(self.spec.variant) / name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """What a writer says about the files it has put into the folder.
+
+    Attributes:
+        inputs: name, element type and shape of each, a free dimension by its name.
+        outputs: likewise.
+        tools: versions of the libraries that made the files, beyond vggbench and Python.
+        sha256: of files that were hashed while they were written, by name; the others are read again.
+    """
+
+    inputs: tuple[TensorShape, ...] = ()
+    outputs: tuple[TensorShape, ...] = ()
+    tools: Mapping[str, str] = field(default_factory=dict)
+    sha256: Mapping[str, str] = field(default_factory=dict)
+
+
+def prepare(request: Request, exports: Path, write: Callable[[Path], Written]) -> Artefact:
+    """Return the artefact, made by `write` into the folder it is given unless it exists already.
+
+    Raises:
+        ArtefactError: what exists is not whole, or the folder cannot be written.
+    """
+    folder = exports.absolute() / request.folder
+    try:
+        found = _existing(folder, request)
+        if found is not None:
+            return found
+        with _locked(folder.parent):
+            return _existing(folder, request) or _make(folder, request, write)
+    except OSError as error:
+        raise ArtefactError(
+            f"{folder}: cannot be written: {error.strerror or error}; make room there or name another exports folder"
+        ) from error
+
+
+def read_artefact(folder: Path) -> Artefact:
+    """Return the artefact that a folder holds, without reading the files themselves.
+
+    Raises:
+        ArtefactError: the manifest is missing, broken or edited, or a file is missing or of another size.
+    """
+    return _artefact(folder.absolute(), read_manifest(folder))
+
+
+def _artefact(folder: Path, manifest: Manifest) -> Artefact:
+    for name, entry in manifest.files.items():
+        _check_size(folder / name, entry)
+    return Artefact(
+        kind=manifest.kind,
+        folder=str(folder),
+        main=manifest.main,
+        files=manifest.hashes,
+        sha256=manifest.sha256,
+        spec=manifest.spec,
+        precision=manifest.precision,
+        seconds=manifest.seconds,
+    )
+
+
+def tool_versions(*distributions: str) -> dict[str, str]:
+    """Return the installed versions by name, without importing anything; `ExportError` names one that is missing."""
+    try:
+        return {name: importlib.metadata.version(name) for name in distributions}
+    except importlib.metadata.PackageNotFoundError as error:
+        raise ExportError(f"the package {error.name} is not installed; install vggbench again") from error
+
+
+def portable_spec(spec: ModelSpec) -> dict[str, Any]:
+    """Return the spec as JSON data without the folder that its weights file lay in."""
+    data = spec.to_json()
+    return data if spec.has_generated_weights else data | {"weights": Path(spec.weights).name}
+
+
+def _check_size(path: Path, entry: FileEntry) -> None:
+    if not path.is_file():
+        raise ArtefactError(f"{path}: the file is missing; {REMEDY}")
+    found = path.stat().st_size
+    if found != entry.bytes:
+        raise ArtefactError(f"{path}: {found} bytes, the manifest says {entry.bytes}; {REMEDY}")
+
+
+def _existing(folder: Path, request: Request) -> Artefact | None:
+    if not folder.exists():
+        return None
+    manifest = read_manifest(folder)
+    if manifest.key != request.key:
+        raise ArtefactError(f"{folder}: made for key {manifest.key}, this request has {request.key}; {REMEDY}")
+    return _artefact(folder, manifest)
+
+
+@contextmanager
+def _locked(parent: Path) -> Iterator[None]:
+    parent.mkdir(parents=True, exist_ok=True)
+    path = parent / LOCK_NAME
+    try:
+        with FileLock(path, timeout=LOCK_TIMEOUT_S):
+            yield
+    except Timeout as error:
+        raise ArtefactError(
+            f"{path}: another process has held it for {LOCK_TIMEOUT_S / 60:.0f} minutes; end that export and try again"
+        ) from error
+
+
+def _make(folder: Path, request: Request, write: Callable[[Path], Written]) -> Artefact:
+    for left in folder.parent.glob(f"{UNFINISHED}*"):
+        shutil.rmtree(left)
+    unfinished = folder.with_name(UNFINISHED + folder.name)
+    unfinished.mkdir()
+    try:
+        start = time.perf_counter()
+        with _garbage_left():
+            written = write(unfinished)
+        _finish(unfinished, request, written, time.perf_counter() - start)
+        unfinished.rename(folder)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    _flush(folder.parent)
+    return read_artefact(folder)
+
+
+@contextmanager
+def _garbage_left() -> Iterator[None]:
+    """Collect no garbage: writers load torch and its exporter, a million objects that stay and are slow to search."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _finish(folder: Path, request: Request, written: Written, seconds: float) -> None:
+    """Write the manifest over what the folder holds, and flush all of it to the disk."""
+    paths = sorted(path for path in folder.iterdir())
+    hashes = {path.name: written.sha256.get(path.name) or file_sha256(path) for path in paths}
+    files = {path.name: {"sha256": hashes[path.name], "bytes": path.stat().st_size} for path in paths}
+    entries = {
+        "schema": SCHEMA,
+        "kind": request.kind,
+        "main": request.main,
+        "spec": portable_spec(request.spec),
+        "precision": request.precision,
+        "opset": request.opset,
+        "options": dict(request.options),
+        "inputs": [_tensor_entry(tensor) for tensor in written.inputs],
+        "outputs": [_tensor_entry(tensor) for tensor in written.outputs],
+        "tools": {"vggbench": VERSION, "python": platform.python_version(), **written.tools},
+        "files": files,
+        "sha256": combined_hash(hashes),
+        "key": request.key,
+        "parent": request.parent,
+        "seconds": round(seconds, 3),
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    write_manifest(folder, entries)
+    for path in paths:
+        shutil.copymode(folder / MANIFEST_NAME, path)  # some libraries write files that only their owner can read
+    for path in (*paths, folder / MANIFEST_NAME, folder):
+        _flush(path)
+
+
+def _tensor_entry(tensor: TensorShape) -> dict[str, Any]:
+    name, dtype, shape = tensor
+    return {"name": name, "dtype": dtype, "shape": list(shape)}
+
+
+def _flush(path: Path) -> None:
+    if os.name == "nt":  # folders cannot be opened there, nor files flushed that are open for reading
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
