@@ -1,0 +1,87 @@
+"""A small network's artefacts, made once, for every backend's contract."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vggbench.backends.base import Session, Unavailable
+from vggbench.backends.registry import REAL_BACKENDS, check_options, find_backend
+from vggbench.models.layers import mac_layers
+from vggbench.models.spec import make_spec
+from vggbench.plan import Cell
+from vggbench.preparation import Materials, materials
+
+SPEC = make_spec(
+    config="16,M,32,M,32,32@1,M,64,M,64,M", batch_norm=True, classifier_width=96, num_classes=10, input_size=64
+)
+THREADS = 2
+
+
+@dataclass(frozen=True)
+class Opener:
+    """Opens sessions of one backend in one precision on the small network."""
+
+    backend: str
+    precision: str
+    found: Materials
+
+    def __call__(self, *, batch_size: int = 2, in_flight: int = 1, **options: str) -> Session:
+        backend = find_backend(self.backend)
+        return backend.open(
+            self.found.artefact,
+            device="cpu",
+            precision=self.precision,
+            batch_size=batch_size,
+            threads=THREADS,
+            in_flight=in_flight,
+            options=check_options(backend, options),
+        )
+
+    @property
+    def inputs(self) -> np.ndarray:
+        with np.load(self.found.reference.path) as arrays:
+            return arrays["inputs"]
+
+    @property
+    def logits(self) -> np.ndarray:
+        with np.load(self.found.reference.path) as arrays:
+            return arrays["logits"]
+
+    @property
+    def macs(self) -> int:
+        return sum(layer.macs for layer in mac_layers(SPEC))
+
+
+@pytest.fixture(scope="session")
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("exports")
+
+
+CASES = [(name, precision) for name in (*REAL_BACKENDS, "fake") for precision in ("fp32", "bf16")]
+
+
+@pytest.fixture(params=CASES, ids=["-".join(case) for case in CASES])
+def opener(request: pytest.FixtureRequest, exports: Path) -> Opener:
+    name, precision = request.param
+    backend = find_backend(name)
+    state = backend.availability("cpu")
+    if isinstance(state, Unavailable):
+        pytest.skip(f"{name}: {state.reason}")
+    support = backend.supports(precision, "cpu")
+    if not support.supported:
+        pytest.skip(f"{name}: {support.reason}")
+    cell = Cell(
+        spec=SPEC,
+        backend=name,
+        options={},
+        precision=precision,
+        device="cpu",
+        batch_size=2,
+        threads=THREADS,
+        in_flight=2,
+    )
+    return Opener(name, precision, materials(cell, exports))

@@ -1,0 +1,135 @@
+"""The verdict: what fails, with which words, and that nothing passes on nothing."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.parity.test_metrics import noise, reference
+from vggbench.parity.check import check
+from vggbench.parity.metrics import compare
+
+TOLERANCE = 1e-3
+
+
+def reason(observed: np.ndarray, expected: np.ndarray | None = None, tolerance: float = TOLERANCE) -> str:
+    """Return the one reason of a verdict that must be a failure."""
+    verdict = check(observed, reference() if expected is None else expected, tolerance)
+    assert not verdict.passed
+    assert len(verdict.reasons) == 1
+    assert "\n" not in verdict.reasons[0]
+    return verdict.reasons[0]
+
+
+def test_equal_outputs_pass_and_say_how_many() -> None:
+    verdict = check(reference(), reference(), TOLERANCE)
+    assert verdict.passed
+    assert verdict.reasons == ()
+    assert verdict.outputs_compared == 8
+    assert verdict.tolerance == TOLERANCE
+
+
+def test_tiled_outputs_are_all_compared() -> None:
+    order = np.tile(np.arange(8)[::-1], 4)
+    verdict = check(reference()[order], reference(), TOLERANCE, order)
+    assert verdict.passed
+    assert verdict.outputs_compared == 32
+
+
+@given(st.floats(1e-9, 0.4), st.floats(0.2, 5))
+def test_error_on_either_side_of_the_tolerance(tolerance: float, factor: float) -> None:
+    observed = reference() + tolerance * noise((8, 10))
+    scale = tolerance * factor / compare(observed, reference()).signal_error
+    verdict = check(reference() + scale * tolerance * noise((8, 10)), reference(), tolerance)
+    assert verdict.metrics is not None
+    assert verdict.passed == (verdict.metrics.passing_tolerance <= tolerance)
+    if abs(factor - 1) > 1e-3:
+        assert verdict.passed == (factor < 1)
+
+
+def test_error_above_the_tolerance_names_both() -> None:
+    text = reason(reference() + 0.01 * noise((8, 10)))
+    assert text.startswith("the error is 0.0")
+    assert text.endswith("of the signal, the tolerance 0.001")
+
+
+def test_loss_of_the_signal_fails_whatever_the_tolerance() -> None:
+    assert "all of it is lost" in reason(reference() + 2 * noise((8, 10)), tolerance=math.inf)
+
+
+def test_one_wrong_image_in_a_large_batch_fails_by_itself() -> None:
+    order = np.tile(np.arange(8), 32)
+    observed = reference()[order]
+    observed[100] = reference()[0]
+    verdict = check(observed, reference(), 0.2, order)
+    assert verdict.metrics is not None
+    assert verdict.metrics.signal_error < 0.2
+    assert not verdict.passed
+    assert verdict.reasons[0].startswith("output 100 alone has an error of ")
+
+
+def test_limit_of_one_image_is_capped_at_the_signal() -> None:
+    observed = reference()
+    observed[4] = 10 * noise((10,))
+    observed = reference() + 0.9 / compare(observed, reference()).signal_error * (observed - reference())
+    assert reason(observed, tolerance=5.0).endswith("the limit for one is 2")
+
+
+@pytest.mark.parametrize("tolerance", [TOLERANCE, 0.99])
+def test_output_that_ignores_its_input_is_named(tolerance: float) -> None:
+    """The mean output has an error just below the signal, so a wide tolerance alone would let it pass."""
+    expected = reference(common=30.0)
+    observed = expected.mean(axis=0) + 1e-4 * noise((8, 10))
+    verdict = check(observed, expected, tolerance)
+    assert not verdict.passed
+    assert "it ignores its input" in verdict.reasons[0]
+
+
+def test_batch_of_one_repeated_image_may_be_constant() -> None:
+    assert check(reference()[[3, 3, 3]], reference(), TOLERANCE, np.array([3, 3, 3])).passed
+    assert check(reference()[[3]], reference(), TOLERANCE, np.array([3])).passed
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_values_that_are_no_numbers_are_counted(bad: float) -> None:
+    observed = reference()
+    observed[0, :3] = bad
+    assert reason(observed) == "3 of 80 values are NaN or infinite"
+
+
+@pytest.mark.parametrize(
+    ("observed", "expected", "words"),
+    [
+        (np.zeros((0, 10)), reference(), "no outputs were compared: the backend's outputs have the shape (0, 10)"),
+        (np.zeros((8, 0)), reference(), "no outputs were compared: the backend's outputs have the shape (8, 0)"),
+        (np.zeros((0, 10)), np.zeros((0, 10)), "no outputs were compared: the reference's outputs"),
+        (np.zeros(10), np.zeros(10), "no outputs were compared: the reference's outputs"),
+        (reference(4), reference(8), "the outputs have the shape (4, 10) where (8, 10) is expected"),
+        (reference().T, reference(), "the outputs have the shape (10, 8) where (8, 10) is expected"),
+        (reference()[:, :, None], reference(), "the outputs have the shape (8, 10, 1) where (8, 10) is expected"),
+        (reference(), np.full((8, 10), np.nan), "the reference itself has NaN or infinite outputs"),
+        (np.ones((8, 10)), np.ones((8, 10)), "the reference's 8 outputs are all the same"),
+        (reference(1), reference(1), "the reference's 1 outputs are all the same"),
+    ],
+)
+def test_what_cannot_be_compared_fails_and_says_why(observed: np.ndarray, expected: np.ndarray, words: str) -> None:
+    assert reason(observed, expected).startswith(words)
+    verdict = check(observed, expected, TOLERANCE)
+    assert verdict.outputs_compared == 0
+    assert verdict.metrics is None
+
+
+def test_an_empty_list_of_images_fails() -> None:
+    verdict = check(np.zeros((0, 10)), reference(), TOLERANCE, np.zeros(0, dtype=int))
+    assert not verdict.passed
+    assert verdict.outputs_compared == 0
+
+
+@pytest.mark.parametrize("tolerance", [0.0, -1.0, math.nan])
+def test_a_tolerance_is_positive(tolerance: float) -> None:
+    with pytest.raises(ValueError, match="a tolerance is positive"):
+        check(reference(), reference(), tolerance)

@@ -1,0 +1,211 @@
+"""What a backend is: the two Protocols, and the plain data that crosses them.
+
+The standard library and numpy only: workers import this in environments of other people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Literal, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vggbench.artefacts.artefact import Artefact
+
+Precision = Literal["fp32", "bf16"]
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
+Options = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Available:
+    """The backend can be used; `version` is its library's."""
+
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """The backend cannot be used here: why, and what to do about it."""
+
+    reason: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Support:
+    """Whether a backend runs a precision natively on a device; `reason` is empty when it does."""
+
+    supported: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """Name, element type (numpy's name) and shape of an input or output as the session has it."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerEvidence:
+    """What one convolution or matrix product was seen to do while it ran.
+
+    Attributes:
+        name: the layer's name in the backend's own graph.
+        operation: the operation's name there.
+        precision: what the arithmetic was done in (`fp32`, `bf16`, ...).
+        placement: the provider or device that ran it.
+        macs: multiply-accumulates of one request, from the shapes seen.
+    """
+
+    name: str
+    operation: str
+    precision: str
+    placement: str
+    macs: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What really ran in a session: read back from the backend, never from the request.
+
+    Attributes:
+        device: where the work ran, as the backend names it.
+        threads: total over the slots.
+        batch_size: images in one request, from shapes seen while running.
+        layers: every convolution and matrix product of one request.
+        placements: number of graph nodes (all kinds) per provider or device.
+        flags: further settings read back, by name.
+    """
+
+    device: str
+    threads: int
+    batch_size: int
+    layers: tuple[LayerEvidence, ...]
+    placements: Mapping[str, int]
+    flags: Mapping[str, str] = field(default_factory=dict)
+
+
+def threads_per_slot(threads: int, slots: int) -> int:
+    """Return how many threads one slot may use so that all together use at most `threads`; at least one each."""
+    return max(1, threads // slots)
+
+
+class Session(Protocol):
+    """A backend opened on one artefact, one device, one batch size, with a fixed number of slots.
+
+    Batches are fp32 NCHW arrays `(batch_size, 3, input_size, input_size)`. A slot holds one request at a time:
+    `stage`, `enqueue`, `wait`, `fetch`, in this order; after one `stage`, `enqueue` and `wait` may be repeated.
+    Several slots are served by a thread of the caller's each, so `enqueue` may as well run the request to its end
+    where the library's own call blocks: a latency then has no thread hop in it.
+    """
+
+    @property
+    def input_spec(self) -> TensorSpec:
+        """Return what `stage` takes."""
+        ...
+
+    @property
+    def output_spec(self) -> TensorSpec:
+        """Return what `fetch` gives."""
+        ...
+
+    @property
+    def timeline(self) -> str:
+        """Return `host` where requests are timed by the host's clock."""
+        ...
+
+    @property
+    def slots(self) -> int:
+        """Return how many requests it can hold."""
+        ...
+
+    def stage(self, slot: int, batch: NDArray[np.float32]) -> None:
+        """Put a batch onto the device without cast or layout change; where it stays in place, the session keeps it."""
+        ...
+
+    def enqueue(self, slot: int) -> None:
+        """Start a request on the slot's staged input."""
+        ...
+
+    def wait(self, slot: int) -> None:
+        """Block until the slot's fp32 logits are complete on the device; raises what the request raised."""
+        ...
+
+    def fetch(self, slot: int) -> NDArray[np.float32]:
+        """Return the slot's logits `(batch_size, classes)` as a copy on the host."""
+        ...
+
+    def evidence(self) -> Evidence:
+        """Say what really ran; called once, after opening and before anything is timed, and may run a request."""
+        ...
+
+    def close(self) -> None:
+        """Release what the session holds."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class Backend(Protocol):
+    """What runs an artefact. Nothing touches a device or imports a library before these are called."""
+
+    @property
+    def name(self) -> str:
+        """Return the name it has in options and tables."""
+        ...
+
+    @property
+    def artefact_kind(self) -> str:
+        """Return the kind of artefact it opens: `weights` or `onnx`."""
+        ...
+
+    @property
+    def option_values(self) -> Mapping[str, tuple[str, ...]]:
+        """Return the options it knows, each with its values, the default first."""
+        ...
+
+    def availability(self, device: str) -> Available | Unavailable:
+        """Import the library and say whether the device can be used."""
+        ...
+
+    def supports(self, precision: str, device: str) -> Support:
+        """Say whether the precision runs natively: a backend that would widen or emulate it says no."""
+        ...
+
+    def open(
+        self,
+        artefact: Artefact,
+        *,
+        device: str,
+        precision: str,
+        batch_size: int,
+        threads: int,
+        in_flight: int,
+        options: Options,
+    ) -> Session:
+        """Open the artefact; raises what the library raises."""
+        ...
+
+
+class SessionContext:
+    """The context manager half of a session: closes it on the way out."""
+
+    def close(self) -> None:
+        """Release what the session holds; nothing to do unless a session says so."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: Any) -> None:
+        self.close()

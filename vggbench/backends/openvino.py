@@ -1,0 +1,178 @@
+"""OpenVINO on the CPU: opens an ONNX artefact.
+
+Its default precision on a CPU with bf16 instructions is bf16, also for an fp32 file: the hint is always given, and
+what each layer ran in is read back from the compiled model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vggbench.artefacts.artefact import Artefact
+from vggbench.backends.base import (
+    Available,
+    Evidence,
+    LayerEvidence,
+    Options,
+    SessionContext,
+    Support,
+    TensorSpec,
+    Unavailable,
+)
+from vggbench.models.spec import ModelSpec
+
+_HINTS = {"fp32": "f32", "bf16": "bf16"}
+_PRECISION_NAMES = {"f32": "fp32", "bf16": "bf16", "f16": "fp16", "i8": "int8", "u8": "int8", "I8": "int8"}
+_MAC_LAYERS = {"Convolution", "FullyConnected", "MatMul"}
+
+
+class OpenVinoBackend:
+    """OpenVINO's CPU plugin."""
+
+    name = "openvino"
+    artefact_kind = "onnx"
+    option_values: Mapping[str, tuple[str, ...]] = {}
+
+    def availability(self, device: str) -> Available | Unavailable:
+        """Import openvino and say its version."""
+        if device != "cpu":
+            return Unavailable(f"openvino is measured on the CPU only, not on {device}", "use --device cpu")
+        try:
+            import openvino
+        except (ImportError, OSError) as error:
+            return Unavailable(f"openvino cannot be imported: {error}", "pip install openvino")
+        return Available(str(openvino.__version__).split("-")[0])
+
+    def supports(self, precision: str, device: str) -> Support:  # noqa: ARG002 - the CPU is the only device
+        """Ask the plugin: bf16 is listed among its optimisation capabilities where the CPU has it."""
+        import openvino
+
+        if precision == "fp32":
+            return Support(True)
+        capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        if precision == "bf16":
+            native = "BF16" in capabilities
+            return Support(native, "" if native else "OpenVINO lists no BF16 among this CPU's capabilities")
+        return Support(False, f"OpenVINO on a CPU has no {precision}")
+
+    def open(
+        self,
+        artefact: Artefact,
+        *,
+        device: str,  # noqa: ARG002 - availability refused all but the CPU
+        precision: str,
+        batch_size: int,
+        threads: int,
+        in_flight: int,
+        options: Options,  # noqa: ARG002 - there are none
+    ) -> OpenVinoSession:
+        """Compile for a static batch: one stream for latency, a stream per slot for throughput."""
+        return OpenVinoSession(artefact, precision, batch_size, threads, in_flight)
+
+
+class OpenVinoSession(SessionContext):
+    """One compiled model, one infer request per slot; inputs share the caller's arrays."""
+
+    timeline = "host"
+
+    def __init__(self, artefact: Artefact, precision: str, batch_size: int, threads: int, in_flight: int) -> None:
+        import openvino
+
+        spec = ModelSpec.from_json(artefact.spec)
+        self.slots = in_flight
+        self.input_spec = TensorSpec("input", "float32", (batch_size, 3, spec.input_size, spec.input_size))
+        self.output_spec = TensorSpec("logits", "float32", (batch_size, spec.num_classes))
+        self._ov = openvino
+        core = openvino.Core()
+        model = core.read_model(artefact.path)
+        model.reshape({self.input_spec.name: list(self.input_spec.shape)})
+        settings = {
+            "INFERENCE_PRECISION_HINT": _HINTS[precision],
+            "PERFORMANCE_HINT": "LATENCY" if in_flight == 1 else "THROUGHPUT",
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": in_flight,
+        }
+        self._compiled = core.compile_model(model, "CPU", settings)
+        self._requests = [self._compiled.create_infer_request() for _ in range(in_flight)]
+        self._staged: list[NDArray[np.float32] | None] = [None] * in_flight
+
+    def stage(self, slot: int, batch: NDArray[np.float32]) -> None:
+        """Point the request at the array itself."""
+        self._staged[slot] = batch  # OpenVINO keeps no reference to it
+        self._requests[slot].set_tensor(self.input_spec.name, self._ov.Tensor(batch, shared_memory=True))
+
+    def enqueue(self, slot: int) -> None:
+        """Start the request."""
+        self._requests[slot].start_async()
+
+    def wait(self, slot: int) -> None:
+        """Wait for the request."""
+        self._requests[slot].wait()
+
+    def fetch(self, slot: int) -> NDArray[np.float32]:
+        """Return the logits as a copy."""
+        return np.array(self._requests[slot].get_tensor(self.output_spec.name).data, dtype=np.float32)
+
+    def evidence(self) -> Evidence:
+        """Read layers, shapes and precisions from the compiled model's runtime graph."""
+        nodes = [_Node(operation) for operation in self._compiled.get_runtime_model().get_ordered_ops()]
+        layers = tuple(node.layer_evidence() for node in nodes if node.kind in _MAC_LAYERS)
+        devices = ",".join(self._compiled.get_property("EXECUTION_DEVICES"))
+        batches = {node.output_shape[0] for node in nodes if node.kind in _MAC_LAYERS}
+        return Evidence(
+            device=devices.lower(),
+            threads=int(self._compiled.get_property("INFERENCE_NUM_THREADS")),
+            batch_size=batches.pop() if len(batches) == 1 else 0,
+            layers=layers,
+            placements=dict(Counter(devices for node in nodes if node.kind not in {"Const", "Input", "Output"})),
+            flags={
+                "precision_hint": str(self._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()),
+                "streams": str(self._compiled.get_property("NUM_STREAMS")),
+                "version": str(self._ov.__version__),
+            },
+        )
+
+    def close(self) -> None:
+        """Drop the requests and the compiled model."""
+        self._requests = []
+        self._compiled = None
+
+
+class _Node:
+    """One operation of the runtime graph."""
+
+    def __init__(self, operation: Any) -> None:
+        facts = operation.get_rt_info()
+        self.name = str(operation.get_friendly_name())
+        self.kind = _fact(facts, "layerType")
+        self._primitive = _fact(facts, "primitiveType")
+        self._precision = _fact(facts, "runtimePrecision")
+        self._input_shapes = [tuple(port.get_shape()) for port in operation.inputs()]
+        self.output_shape = tuple(operation.output(0).get_shape()) if operation.get_output_size() else ()
+
+    def layer_evidence(self) -> LayerEvidence:
+        """Trust the kernel's own suffix (`brgconv_avx512_bf16`) before the layer's declared precision."""
+        suffix = self._primitive.rsplit("_", 1)[-1]
+        data, weights = self._input_shapes[:2]
+        per_output = math.prod(weights[1:]) if self.kind == "Convolution" else data[-1]
+        ran = _PRECISION_NAMES.get(suffix) or _PRECISION_NAMES.get(self._precision, self._precision)
+        return LayerEvidence(
+            name=self.name,
+            operation=f"{self.kind}:{self._primitive}",
+            precision=ran,
+            placement="CPU",
+            macs=math.prod(self.output_shape) * per_output,
+        )
+
+
+def _fact(facts: Any, key: str) -> str:
+    return str(facts[key].astype(str)) if key in facts else ""
+
+
+BACKEND = OpenVinoBackend()

@@ -1,0 +1,231 @@
+"""PyTorch in eager mode on the CPU: opens a weights artefact and builds the module from its spec."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vggbench.artefacts.artefact import Artefact
+from vggbench.backends.base import (
+    Available,
+    Evidence,
+    LayerEvidence,
+    Options,
+    SessionContext,
+    Support,
+    TensorSpec,
+    Unavailable,
+    threads_per_slot,
+)
+from vggbench.models.spec import ModelSpec
+
+if TYPE_CHECKING:
+    import torch
+
+
+class TorchBackend:
+    """Eager PyTorch."""
+
+    name = "torch"
+    artefact_kind = "weights"
+    option_values: Mapping[str, tuple[str, ...]] = {"memory_format": ("contiguous", "channels_last")}
+
+    def availability(self, device: str) -> Available | Unavailable:
+        """Import torch and say its version."""
+        if device != "cpu":
+            return Unavailable(f"torch is measured on the CPU only, not on {device}", "use --device cpu")
+        try:
+            import torch
+        except (ImportError, OSError) as error:
+            return Unavailable(f"torch cannot be imported: {error}", "pip install 'torch>=2.11'")
+        return Available(str(torch.__version__))
+
+    def supports(self, precision: str, device: str) -> Support:  # noqa: ARG002 - the CPU is the only device
+        """Say no to bf16 where oneDNN has no native instructions for it."""
+        import torch
+
+        if precision == "fp32":
+            return Support(True)
+        if precision == "bf16":
+            native = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+            return Support(native, "" if native else "oneDNN finds no native bf16 instructions on this CPU")
+        return Support(False, f"eager PyTorch on a CPU has no {precision}")
+
+    def open(
+        self,
+        artefact: Artefact,
+        *,
+        device: str,  # noqa: ARG002 - availability refused all but the CPU
+        precision: str,
+        batch_size: int,
+        threads: int,
+        in_flight: int,
+        options: Options,
+    ) -> TorchSession:
+        """Load the weights file into the module; bf16 casts convolutions and linear layers once, here."""
+        import torch
+
+        from vggbench.models.weights import load_module
+
+        torch.set_float32_matmul_precision("highest")
+        spec = ModelSpec.from_json(artefact.spec)
+        module = load_module(spec, artefact.path)
+        if precision == "bf16":
+            _cast_products(module, torch.bfloat16)
+        channels_last = options.get("memory_format") == "channels_last"
+        if channels_last:
+            module = module.to(memory_format=torch.channels_last)
+        return TorchSession(module, spec, batch_size, threads, in_flight, precision, channels_last)
+
+
+def _cast_products(module: torch.nn.Module, dtype: torch.dtype) -> None:
+    """Cast convolutions and linear layers; batch norm keeps its fp32 statistics, as autocast would."""
+    import torch
+
+    for layer in module.modules():
+        if isinstance(layer, (torch.nn.Conv2d, torch.nn.Linear)):
+            layer.to(dtype)
+
+
+class TorchSession(SessionContext):
+    """One module; inputs are views of the caller's arrays."""
+
+    timeline = "host"
+
+    def __init__(
+        self,
+        module: Any,
+        spec: ModelSpec,
+        batch_size: int,
+        threads: int,
+        in_flight: int,
+        precision: str,
+        channels_last: bool,
+    ) -> None:
+        import torch
+
+        self.slots = in_flight
+        self.input_spec = TensorSpec("input", "float32", (batch_size, 3, spec.input_size, spec.input_size))
+        self.output_spec = TensorSpec("logits", "float32", (batch_size, spec.num_classes))
+        self._module = module
+        self._probabilities = spec.outputs == "probabilities"
+        self._dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        self._format = torch.channels_last if channels_last else torch.contiguous_format
+        self._inputs: list[torch.Tensor | None] = [None] * in_flight
+        self._outputs: list[torch.Tensor | None] = [None] * in_flight
+        self._threads = threads_per_slot(threads, in_flight)
+        self._thread = threading.local()
+        self._set_threads()
+
+    def stage(self, slot: int, batch: NDArray[np.float32]) -> None:
+        """View the array as a tensor."""
+        import torch
+
+        self._inputs[slot] = torch.from_numpy(batch)
+
+    def _set_threads(self) -> None:
+        """Set this thread's share once: torch keeps the number of threads per calling thread."""
+        if not hasattr(self._thread, "ready"):
+            import torch
+
+            torch.set_num_threads(self._threads)
+            self._thread.ready = True
+
+    def enqueue(self, slot: int) -> None:
+        """Run the forward pass to its end."""
+        import torch
+
+        self._set_threads()
+        staged = self._inputs[slot]
+        assert staged is not None, "stage comes before enqueue"
+        with torch.inference_mode():
+            # torch's stubs do not know `memory_format` beside a dtype.
+            logits = self._module.logits(staged.to(self._dtype, memory_format=self._format)).float()
+            if self._probabilities:
+                torch.softmax(logits, dim=1)
+            self._outputs[slot] = logits
+
+    def wait(self, slot: int) -> None:
+        """Return at once: the forward pass is over."""
+
+    def fetch(self, slot: int) -> NDArray[np.float32]:
+        """Return the logits as a copy."""
+        logits = self._outputs[slot]
+        assert logits is not None, "enqueue comes before fetch"
+        return np.array(logits.numpy(), dtype=np.float32)
+
+    def evidence(self) -> Evidence:
+        """Run one forward pass and record what each product was dispatched with."""
+        import torch
+
+        layers: list[LayerEvidence] = []
+        batches: list[int] = []
+        staged = self._inputs[0]
+        batch = staged if staged is not None else torch.zeros(self.input_spec.shape)
+        with _recording(layers, batches), torch.inference_mode():
+            self._module.logits(batch.to(self._dtype, memory_format=self._format))
+        return Evidence(
+            device=str(batch.device),
+            threads=torch.get_num_threads() * self.slots,
+            batch_size=batches[0] if len(set(batches)) == 1 else 0,
+            layers=tuple(layers),
+            placements={str(batch.device): len(layers)},
+            flags={
+                "float32_matmul_precision": torch.get_float32_matmul_precision(),
+                "mkldnn": str(torch.backends.mkldnn.enabled),
+                "memory_format": str(self._format).removeprefix("torch."),
+                "version": version("torch"),
+            },
+        )
+
+    def close(self) -> None:
+        """Drop the module."""
+        self._module = None
+
+
+_PRECISION_NAMES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16", "float64": "fp64"}
+_CONVOLUTIONS = {"convolution", "conv2d", "_convolution", "mkldnn_convolution"}
+_PRODUCTS = {"linear", "addmm", "mm", "matmul", "bmm", "mkldnn_linear"}
+
+
+def _recording(layers: list[LayerEvidence], batches: list[int]) -> Any:
+    """Return a context in which every convolution and matrix product dispatched is appended to `layers`."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        ) -> Any:
+            result = func(*args, **(kwargs or {}))
+            name = func.overloadpacket.__name__
+            if name in _CONVOLUTIONS or name in _PRODUCTS:
+                layers.append(_layer_evidence(name, len(layers), args, result))
+                batches.append(int(result.shape[0]))
+            return result
+
+    return Recorder()  # type: ignore[no-untyped-call]
+
+
+def _layer_evidence(name: str, index: int, args: tuple[Any, ...], result: torch.Tensor) -> LayerEvidence:
+    # addmm has the bias first, all others have the input and then the weights.
+    data, weights = (args[1], args[2]) if name == "addmm" else (args[0], args[1])
+    per_output = math.prod(weights.shape[1:]) if name in _CONVOLUTIONS else data.shape[-1]
+    types = {
+        _PRECISION_NAMES.get(str(tensor.dtype).removeprefix("torch."), str(tensor.dtype)) for tensor in (data, weights)
+    }
+    return LayerEvidence(
+        name=f"{name}[{index}]",
+        operation=name,
+        precision=types.pop() if len(types) == 1 else "+".join(sorted(types)),
+        placement=str(result.device),
+        macs=result.numel() * int(per_output),
+    )
+
+
+BACKEND = TorchBackend()

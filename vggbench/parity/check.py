@@ -1,0 +1,102 @@
+"""The verdict on a session's outputs: everything that must hold before a time is worth anything.
+
+Numpy only: workers load this beside any backend.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vggbench.parity.metrics import IMAGE_ALLOWANCE, Metrics, compare, has_signal, signal
+from vggbench.parity.tolerance import WHOLE_SIGNAL
+
+# Outputs that vary this much less than the reference's ignore their input; a correct backend's vary as the reference's.
+_CONSTANT_SHARE = 0.01
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Whether outputs agree with the reference, and why not.
+
+    Attributes:
+        passed: no reason was found against them.
+        reasons: one line each, with the figures; empty when passed.
+        metrics: None where nothing could be measured (no outputs, a wrong shape, a reference without a signal).
+        tolerance: what `metrics.signal_error` was held against.
+        outputs_compared: number of images' outputs that were compared, repeated images counted.
+    """
+
+    passed: bool
+    reasons: tuple[str, ...]
+    metrics: Metrics | None
+    tolerance: float
+    outputs_compared: int
+
+
+def check(
+    observed: NDArray[np.floating],
+    reference: NDArray[np.float64],
+    tolerance: float,
+    images: NDArray[np.integer] | None = None,
+) -> Verdict:
+    """Judge observed outputs `(rows, classes)` against the reference's `(images, classes)`.
+
+    The error of all outputs together must be within the tolerance, and that of each single one within `IMAGE_ALLOWANCE`
+    times it: one wrong image in a large batch hardly moves the sum. `images` as in `metrics.compare`.
+    Raises `ValueError` for a tolerance that is not positive.
+    """
+    if not tolerance > 0:
+        raise ValueError(f"a tolerance is positive, not {tolerance}")
+    rows = len(reference) if images is None else len(images)
+    obstacle = _obstacle(observed, reference, (rows, *reference.shape[1:]))
+    if obstacle:
+        return Verdict(passed=False, reasons=(obstacle,), metrics=None, tolerance=tolerance, outputs_compared=0)
+    metrics = compare(observed, reference, images)
+    expected = reference if images is None else reference[images]
+    reasons = _reasons(np.asarray(observed, dtype=np.float64), expected, metrics, tolerance)
+    return Verdict(
+        passed=not reasons, reasons=reasons, metrics=metrics, tolerance=tolerance, outputs_compared=len(observed)
+    )
+
+
+def _obstacle(
+    observed: NDArray[np.floating], reference: NDArray[np.float64], expected_shape: tuple[int, ...]
+) -> str | None:
+    """Return why nothing can be measured, or None."""
+    if reference.ndim != 2 or 0 in expected_shape:
+        return f"no outputs were compared: the reference's outputs have the shape {reference.shape}"
+    if observed.size == 0:
+        return f"no outputs were compared: the backend's outputs have the shape {observed.shape}"
+    if observed.shape != expected_shape:
+        return f"the outputs have the shape {observed.shape} where {expected_shape} is expected"
+    if not np.isfinite(reference).all():
+        return "the reference itself has NaN or infinite outputs: the weights overflow"
+    if not has_signal(reference):
+        return f"the reference's {len(reference)} outputs are all the same: there is no signal to compare with"
+    return None
+
+
+def _reasons(
+    observed: NDArray[np.float64], expected: NDArray[np.float64], metrics: Metrics, tolerance: float
+) -> tuple[str, ...]:
+    if metrics.nonfinite:
+        return (f"{metrics.nonfinite} of {observed.size} values are NaN or infinite",)
+    found = []
+    if signal(observed) < _CONSTANT_SHARE * signal(expected):
+        found.append("the output is the same for every image: it ignores its input")
+    if metrics.signal_error >= WHOLE_SIGNAL:
+        found.append(f"the error is {metrics.signal_error:.3g} of the signal: all of it is lost")
+    elif metrics.signal_error > tolerance:
+        found.append(f"the error is {metrics.signal_error:.3g} of the signal, the tolerance {tolerance:.3g}")
+    return tuple(found) or _single_image(metrics, IMAGE_ALLOWANCE * min(tolerance, WHOLE_SIGNAL))
+
+
+def _single_image(metrics: Metrics, limit: float) -> tuple[str, ...]:
+    worst = int(np.argmax(metrics.per_image))
+    error = metrics.per_image[worst]
+    if error <= limit:
+        return ()
+    return (f"output {worst} alone has an error of {error:.3g} of the signal, the limit for one is {limit:.3g}",)
