@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from tests.environment.recorded import ENVIRONMENT, HARDWARE, QUIET
+from vggbench.cli.doctor import doctor
+from vggbench.environment import Environment, NoiseSource
+from vggbench.errors import NothingToJudge
+from vggbench.measure.client import BackendProbe
+
+TORCH = BackendProbe(
+    name="torch", available=True, version="2.11.0", reason="", remedy="", precisions={"fp32": "", "bf16": "no AVX-512"}
+)
+OPENVINO = BackendProbe(
+    name="openvino",
+    available=False,
+    version="",
+    reason="No module named 'openvino'",
+    remedy="pip install openvino",
+    precisions={},
+)
+
+
+def stub(monkeypatch: pytest.MonkeyPatch, environment: Environment, *probes: BackendProbe) -> list[str]:
+    """Replace what looks at the machine; the returned list holds the devices that were probed."""
+    devices: list[str] = []
+
+    def probe_all(device: str) -> list[BackendProbe]:
+        devices.append(device)
+        return list(probes)
+
+    monkeypatch.setattr("vggbench.environment.collect", lambda: environment)
+    monkeypatch.setattr("vggbench.measure.client.probe_all", probe_all)
+    return devices
+
+
+def test_everything_is_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    devices = stub(monkeypatch, ENVIRONMENT, TORCH, OPENVINO)
+    doctor(json_output=False)
+    shown = capsys.readouterr().out
+    for text in (
+        "AMD EPYC (x86_64)",
+        "4 usable of 4 physical, 8 logical",
+        "4 GiB free of 8 GiB",
+        "none seen by an NVIDIA driver",
+        "Linux 6.1, CPython 3.11.7",
+        "2.11.0: fp32",
+        "not bf16: no AVX-512",
+        "cannot be used: No module named 'openvino'",
+        "-> pip install openvino",
+        "nothing that was read disturbs timings",
+    ):
+        assert text in shown
+    assert "Conflicts" not in shown
+    assert devices == ["cpu"]
+
+
+def test_limits_noise_and_conflicts_are_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hardware = replace(
+        HARDWARE,
+        cgroup_cpu_quota=1.5,
+        cgroup_memory_limit_bytes=512 << 20,
+        physical_cores=None,
+        logical_cores=None,
+        cpu_flags=None,
+        caches={"L1d": 49152},
+        gpus=("NVIDIA L4",),
+    )
+    environment = replace(
+        ENVIRONMENT,
+        hardware=hardware,
+        noise=replace(QUIET, turbo=None),
+        noise_sources=(NoiseSource("load", "Others are busy.", "Wait a minute."),),
+        distribution_conflicts=("onnxruntime 1 and onnxruntime-gpu 2 collide",),
+        libraries={"vggbench": "0.1.0", "onnxruntime": None, "onnxruntime-gpu": "1.31", "onnx": None},
+    )
+    stub(monkeypatch, environment, TORCH)
+    doctor(json_output=False)
+    shown = capsys.readouterr().out.splitlines()
+    for text in (
+        "  cores             4 usable, the cgroup grants 1.5",
+        "  instructions      not listed by this system",
+        "  caches            L1d 48 KiB",
+        "  memory            4 GiB free of 8 GiB, the cgroup allows 512 MiB",
+        "  GPU               NVIDIA L4",
+        "  vggbench          0.1.0, commit 0123456789",
+        "  not installed     onnx",
+        "  load              Others are busy.",
+        "                    -> Wait a minute.",
+        "  not visible here  turbo",
+        "  onnxruntime 1 and onnxruntime-gpu 2 collide",
+    ):
+        assert text in shown
+
+
+def test_json_is_one_object(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    stub(monkeypatch, ENVIRONMENT, TORCH, OPENVINO)
+    doctor(json_output=True)
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["hardware"]["cpu_model"] == "AMD EPYC"
+    assert [(probe["name"], probe["available"]) for probe in shown["backends"]] == [
+        ("torch", True),
+        ("openvino", False),
+    ]
+    assert {name: shown[name] for name in ENVIRONMENT.to_json()} == ENVIRONMENT.to_json()
+
+
+@pytest.mark.parametrize("json_output", [False, True])
+@pytest.mark.parametrize("probes", [(OPENVINO,), ()])
+def test_no_backend_at_all_is_nothing_to_judge(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    probes: tuple[BackendProbe, ...],
+    *,
+    json_output: bool,
+) -> None:
+    stub(monkeypatch, ENVIRONMENT, *probes)
+    with pytest.raises(NothingToJudge, match="no backend can be used") as caught:
+        doctor(json_output=json_output)
+    assert caught.value.exit_code == 4
+    shown = capsys.readouterr().out
+    assert not json_output or json.loads(shown)["backends"] == [
+        {
+            "name": probe.name,
+            "available": False,
+            "version": "",
+            "reason": probe.reason,
+            "remedy": probe.remedy,
+            "precisions": {},
+        }
+        for probe in probes
+    ]
+
+
+def test_a_backend_without_native_precision_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stub(monkeypatch, ENVIRONMENT, replace(TORCH, precisions={"fp32": "emulated"}))
+    doctor(json_output=False)
+    assert "2.11.0: no precision natively" in capsys.readouterr().out

@@ -1,0 +1,42 @@
+"""What tests of several folders share."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+
+import pytest
+
+from tests.fakes import InlineWorker
+from vggbench import environment
+from vggbench.runner import Places
+
+
+@pytest.fixture(scope="session")
+def fake_exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for what the fake backend opens."""
+    return tmp_path_factory.mktemp("fake-exports")
+
+
+@pytest.fixture(scope="session")
+def this_environment() -> environment.Environment:
+    return environment.collect()
+
+
+@pytest.fixture
+def still_environment(monkeypatch: pytest.MonkeyPatch, this_environment: environment.Environment) -> None:
+    """Read the machine once for all tests: watching its other processes takes half a second."""
+    monkeypatch.setattr(environment, "collect", lambda: this_environment)
+
+
+@pytest.fixture
+def inline_workers(monkeypatch: pytest.MonkeyPatch, still_environment: None) -> None:
+    """Obey commands in this process instead of a worker's: the same protocol, without a process's start."""
+    monkeypatch.setattr("vggbench.measure.rounds.WorkerClient", InlineWorker)
+    monkeypatch.setattr("vggbench.measure.client.WorkerClient", InlineWorker)
+    monkeypatch.setattr(gc, "collect", lambda: 0)  # a block collects garbage first: quick in a worker, not in pytest
+
+
+@pytest.fixture
+def places(tmp_path: Path, fake_exports: Path) -> Places:
+    return Places(folder=tmp_path / "run", exports=fake_exports)

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.results.made import CELL, failed_parity, record, rounds, session
+from vggbench.errors import RunFolderError
+from vggbench.measure.records import Failure
+from vggbench.results.journal import Journal, read_journal
+
+RECORDS = [
+    *rounds(CELL, [1.0, 1.5]),
+    record(CELL, 2, session(CELL, parity=failed_parity('a "quoted" reason\nof two lines \u2028 é'))),
+    record(CELL, 3, failure=Failure(stage="open", status="timeout", reason="no answer within 600 s")),
+]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "rounds.jsonl"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("journal") / "rounds.jsonl"
+    journal = Journal(path)
+    for item in RECORDS:
+        journal.append(item)
+    return path.read_bytes()
+
+
+def test_what_was_written_is_read_again(path: Path, whole: bytes):
+    path.write_bytes(whole)
+    assert read_journal(path) == RECORDS
+
+
+def test_a_line_a_round(whole: bytes):
+    assert whole.count(b"\n") == len(RECORDS) == len(whole.decode().split("\n")) - 1
+
+
+def test_a_run_that_has_not_begun_has_no_rounds(path: Path):
+    Journal(path)
+    assert not path.exists()
+    assert read_journal(path) == []
+
+
+def test_a_line_is_on_disk_before_the_next_round_begins(path: Path, monkeypatch: pytest.MonkeyPatch):
+    sizes = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: sizes.append(os.fstat(descriptor).st_size))
+    journal = Journal(path)
+    journal.append(RECORDS[0])
+    journal.append(RECORDS[1])
+    assert sizes[1] == path.stat().st_size > sizes[0] > 0
+
+
+def test_a_torn_last_line_is_dropped(path: Path, whole: bytes):
+    path.write_bytes(whole[:-10])
+    assert read_journal(path) == RECORDS[:-1]
+    journal = Journal(path)
+    assert whole.startswith(path.read_bytes())
+    journal.append(RECORDS[-1])
+    assert path.read_bytes() == whole
+
+
+def test_a_file_that_is_whole_is_not_touched(path: Path, whole: bytes):
+    path.write_bytes(whole)
+    before = path.stat()
+    Journal(path)
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
+@given(data=st.data())
+def test_cut_anywhere_what_was_finished_is_kept_and_the_rest_can_follow(path: Path, whole: bytes, data):
+    cut = data.draw(st.integers(0, len(whole)))
+    path.write_bytes(whole[:cut])
+    kept = whole[:cut].count(b"\n")
+    assert read_journal(path) == RECORDS[:kept]
+    journal = Journal(path)
+    for item in RECORDS[kept:]:
+        journal.append(item)
+    assert path.read_bytes() == whole
+
+
+def test_cut_at_every_byte(path: Path):
+    journal = Journal(path)
+    for item in RECORDS[-1:] * 3:
+        journal.append(item)
+    whole = path.read_bytes()
+    ends = [number for number, byte in enumerate(whole, start=1) if byte == ord("\n")]
+    for cut in range(len(whole) + 1):
+        path.write_bytes(whole[:cut])
+        Journal(path)
+        assert path.stat().st_size == max([0, *(end for end in ends if end <= cut)])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"{}",
+        b"null",
+        b"[1]",
+        b"garbage",
+        b"\xff\xfe",
+        b'{"cell_id": 1}',
+        b"NaN",
+        b"[" * 5000,
+    ],
+)
+def test_a_corrupt_line_before_the_last_is_an_error_that_names_it(path: Path, whole: bytes, line: bytes):
+    lines = whole.splitlines(keepends=True)
+    path.write_bytes(b"".join([lines[0], line + b"\n", *lines[2:]]))
+    with pytest.raises(RunFolderError) as caught:
+        read_journal(path)
+    assert f"{path}, line 2: not a round's record" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "where"),
+    [
+        (b'"round":1', b'"round":"1"', "round"),
+        (b'"samples_ns":[7500000]', b'"samples_ns":[7500000.5]', "sessions.0.blocks.0.samples_ns.0"),
+        (b'"kind":"warmup"', b'"kind":"nap"', "sessions.0.blocks.0.kind"),
+        (b'"failure":null', b'"failed":null', "failure"),
+    ],
+)
+def test_a_field_of_another_type_is_named(path: Path, whole: bytes, before: bytes, after: bytes, where: str):
+    lines = whole.splitlines(keepends=True)
+    assert before in lines[1]
+    path.write_bytes(lines[0] + lines[1].replace(before, after, 1))
+    with pytest.raises(RunFolderError) as caught:
+        read_journal(path)
+    assert f"line 2: not a round's record ({where}: " in str(caught.value)
+
+
+def test_a_journal_that_cannot_be_used_is_one_line(tmp_path: Path):
+    folder = tmp_path / "rounds.jsonl"
+    folder.mkdir()
+    for use in (read_journal, Journal):
+        with pytest.raises(RunFolderError, match=r"cannot be read or written: Is a directory; .*--resume"):
+            use(folder)
+
+
+def test_a_full_disk_is_one_line(path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(RunFolderError, match="No space left on device"):
+        Journal(path).append(RECORDS[0])

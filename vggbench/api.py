@@ -1,0 +1,111 @@
+"""The functions behind `import vggbench`. Standard library at module level; the rest is imported when it is called."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from vggbench.artefacts.artefact import Artefact
+    from vggbench.models.spec import ModelSpec
+    from vggbench.models.vgg import VGG
+    from vggbench.plan import Cell
+
+Texts = str | Sequence[str]
+
+
+def build(variant: str | None = None, **shape: Any) -> VGG:
+    """Return the network as a `torch.nn.Module` in eval mode.
+
+    `shape` takes the fields of a model spec: `config`, `batch_norm`, `local_response_norm`, `num_classes`,
+    `input_size`, `head`, `classifier_width`, `outputs`, `weights`, `seed`. Inputs are `(N, 3, H, W)`, outputs
+    `(N, num_classes)`. Raises `RequestError` for an unknown variant or an impossible shape.
+    """
+    from vggbench.models.weights import build_module
+
+    return build_module(_spec(variant, shape))
+
+
+def export(
+    variant: str | None = None, *, exports: str | Path = "exports", opset: int | None = None, **shape: Any
+) -> Artefact:
+    """Write the network as ONNX, unless that file exists already, and return the artefact; `path` is the file.
+
+    `shape` as in `build`. Raises `ExportError` if the exporter fails or writes something else than was asked.
+    """
+    from vggbench.artefacts.onnx import DEFAULT_OPSET, onnx_artefact
+
+    return onnx_artefact(_spec(variant, shape), Path(exports), opset=DEFAULT_OPSET if opset is None else opset)
+
+
+def verify(
+    variant: Texts | None = None,
+    *,
+    backend: Texts | None = None,
+    precision: Texts | None = None,
+    batch_size: int | Sequence[int] = 1,
+    threads: int | None = None,
+    exports: str | Path = "exports",
+    **shape: Any,
+) -> pd.DataFrame:
+    """Compare every cell's outputs with PyTorch's in float64 and return a row a cell; a failure is a row, not an error.
+
+    `shape` as in `build`; lists make the product of their items. The columns are those of a run's CSV.
+    """
+    from vggbench.plan import Pace
+    from vggbench.report.frame import frame
+    from vggbench.runner import verify_plan
+
+    cells, versions = _cells(variant, backend, precision, batch_size, threads, shape)
+    return frame(verify_plan(Pace(rounds=1).plan(cells), Path(exports), backend_versions=versions))
+
+
+def run(
+    variant: Texts | None = None,
+    *,
+    backend: Texts | None = None,
+    precision: Texts | None = None,
+    batch_size: int | Sequence[int] = 1,
+    threads: int | None = None,
+    rounds: int | None = None,
+    time_budget_s: float | None = None,
+    output: str | Path | None = None,
+    exports: str | Path = "exports",
+    **shape: Any,
+) -> pd.DataFrame:
+    """Export, verify and measure every cell, write the run folder, and return a row a cell.
+
+    As `vggbench run`; without `output` the folder is `reports/<time>`. A cell that failed is a row with its reasons, not an error. Raises `RunFolderError` if the
+    folder holds a run already.
+    """
+    from vggbench.plan import DEFAULT_ROUNDS, Pace
+    from vggbench.report.frame import frame
+    from vggbench.runner import Places, default_folder, start_run
+
+    pace = Pace(rounds=DEFAULT_ROUNDS if rounds is None else rounds, time_budget_s=time_budget_s)
+    cells, versions = _cells(variant, backend, precision, batch_size, threads, shape)
+    places = Places(folder=Path(output) if output else default_folder(), exports=Path(exports))
+    return frame(start_run(pace.plan(cells), places, backend_versions=versions))
+
+
+def _spec(variant: str | None, shape: dict[str, Any]) -> ModelSpec:
+    from vggbench.models.spec import make_spec
+
+    return make_spec(variant, **shape)
+
+
+def _cells(
+    variant: Texts | None,
+    backend: Texts | None,
+    precision: Texts | None,
+    batch_size: int | Sequence[int],
+    threads: int | None,
+    shape: dict[str, Any],
+) -> tuple[tuple[Cell, ...], dict[str, str]]:
+    from vggbench.plan import find_cells, selection
+
+    chosen = {"variant": variant, "backend": backend, "precision": precision, "batch_size": batch_size, **shape}
+    return find_cells([selection(chosen)], device="cpu", threads=threads)

@@ -1,0 +1,1 @@
+"""One module per command: parse, validate the combination, call, exit code. Imported by nobody but `__main__`."""

@@ -1,0 +1,71 @@
+"""The command line: which commands there are and how `--help` groups them. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from vggbench.cli.doctor import doctor
+from vggbench.cli.export import export
+from vggbench.cli.list_variants import list_variants
+from vggbench.cli.report import report
+from vggbench.cli.run import run
+from vggbench.cli.show import show
+from vggbench.cli.verify import verify
+from vggbench.version import VERSION
+
+_HELP_MARGIN = 6  # blanks beside and between the two columns of a list
+START, ARTEFACTS, CI, LEARN = "Start", "Artefacts", "CI", "Learn"
+
+
+class GroupedCommands(TyperGroup):
+    """Shows the commands by their groups in plain text too, as rich does on a terminal."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write a section a group, in the order in which the commands were added."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        limit = formatter.width - max(len(name) for name in self.commands) - _HELP_MARGIN
+        for name in self.list_commands(ctx):
+            command: Any = self.commands[name]
+            groups.setdefault(command.rich_help_panel, []).append((name, command.get_short_help_str(limit)))
+        for group, rows in groups.items():
+            with formatter.section(group):
+                formatter.write_dl(rows)
+
+
+app = typer.Typer(
+    cls=GroupedCommands,
+    help="Build, export, verify and measure every VGG on every inference backend.",
+    epilog="--debug, anywhere, shows the traceback of an error.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich" if sys.stdout.isatty() else None,
+)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"vggbench {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Take the options that come before a command."""
+
+
+app.command("run", rich_help_panel=START)(run)
+app.command("doctor", rich_help_panel=START)(doctor)
+app.command("export", rich_help_panel=ARTEFACTS)(export)
+app.command("report", rich_help_panel=ARTEFACTS)(report)
+app.command("verify", rich_help_panel=CI)(verify)
+app.command("list", rich_help_panel=LEARN)(list_variants)
+app.command("show", rich_help_panel=LEARN)(show)

@@ -1,0 +1,199 @@
+"""What `run` and `verify` share: the options that choose cells, and how they become a plan. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vggbench.cli.options import (
+    BatchNormOption,
+    ClassifierWidthOption,
+    ConfigOption,
+    HeadOption,
+    InputSizeOption,
+    LocalResponseNormOption,
+    NumClassesOption,
+    OutputsOption,
+    SeedOption,
+    VariantsOption,
+    WeightsOption,
+    split_commas,
+)
+from vggbench.errors import RequestError
+from vggbench.models.spec import CLASSIFIER_WIDTH
+
+if TYPE_CHECKING:
+    from vggbench.plan import Cell, PlanFile
+
+_CELLS = "Cells"
+_PLACES = "Places"
+_LONGEST_QUOTE = 40  # characters of a wrong value that say enough of it
+_NAMED_OTHERWISE = {"local_response_norm": "--lrn", "weights_seed": "--seed"}
+
+BackendsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--backend",
+        metavar="NAME[:OPTION=VALUE]",
+        help="torch, onnxruntime, openvino; torch:memory_format=channels_last sets an option. Repeatable, and a,b,c. "
+        "Without it, all that work here.",
+        show_default=False,
+        rich_help_panel=_CELLS,
+    ),
+]
+PrecisionsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--precision",
+        metavar="NAME",
+        help="fp32, bf16. Repeatable, and a,b,c. Without it, all that backend and device do natively.",
+        show_default=False,
+        rich_help_panel=_CELLS,
+    ),
+]
+BatchSizesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--batch-size",
+        metavar="N",
+        help="Images in a request; 1 without it. Repeatable, and a,b,c.",
+        show_default=False,
+        rich_help_panel=_CELLS,
+    ),
+]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option("--device", metavar="NAME", help="cpu, the one so far.", show_default=False, rich_help_panel=_CELLS),
+]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        metavar="N",
+        help="Threads of every backend; the physical cores this process may use without it.",
+        show_default=False,
+        rich_help_panel=_CELLS,
+    ),
+]
+PlanOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--plan", metavar="FILE", help="A TOML file that says all this.", show_default=False, rich_help_panel=_CELLS
+    ),
+]
+ExportsOption = Annotated[
+    Path,
+    typer.Option("--exports", metavar="DIR", help="Where artefacts are kept.", rich_help_panel=_PLACES),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class CellChoice:
+    """What the command line says of the cells.
+
+    Attributes:
+        chosen: fields of a `Selection`, those that were given.
+        plan: the TOML file that says it instead.
+    """
+
+    chosen: Mapping[str, Any]
+    device: str | None
+    threads: int | None
+    plan: Path | None
+
+    def read_file(self) -> PlanFile | None:
+        """Return the plan file, if one was named; `RequestError` if cells are chosen beside it."""
+        from vggbench.plan import read_plan_file
+
+        if self.plan is None:
+            return None
+        if self.chosen:
+            options = ", ".join(_option_name(name) for name in self.chosen)
+            raise RequestError(f"{options} cannot be given beside --plan; write it into the plan file")
+        return read_plan_file(self.plan)
+
+    def read_cells(self, file: PlanFile | None) -> tuple[tuple[Cell, ...], dict[str, str]]:
+        """Return the cells, and the versions of the backends in them."""
+        from vggbench.plan import find_cells, selection
+
+        device = self.device or (file.device if file else None) or "cpu"
+        threads = self.threads if self.threads is not None else (file.threads if file else None)
+        selections = file.cells if file else [selection(self.chosen)]
+        return find_cells(selections, device=device, threads=threads)
+
+
+def choose_cells(
+    variant: VariantsOption = None,
+    config: ConfigOption = None,
+    batch_norm: BatchNormOption = None,
+    local_response_norm: LocalResponseNormOption = None,
+    num_classes: NumClassesOption = None,
+    input_size: InputSizeOption = None,
+    head: HeadOption = None,
+    classifier_width: ClassifierWidthOption = CLASSIFIER_WIDTH,
+    outputs: OutputsOption = "logits",
+    weights: WeightsOption = "random",
+    seed: SeedOption = 0,
+    backend: BackendsOption = None,
+    precision: PrecisionsOption = None,
+    batch_size: BatchSizesOption = None,
+    device: DeviceOption = None,
+    threads: ThreadsOption = None,
+    plan: PlanOption = None,
+) -> CellChoice:
+    """Collect what was given; a value equal to its default counts as not given."""
+    chosen = {
+        "variant": split_commas(variant) or None,
+        "config": config,
+        "batch_norm": batch_norm,
+        "local_response_norm": local_response_norm,
+        "num_classes": num_classes,
+        "input_size": input_size,
+        "head": head,
+        "classifier_width": None if classifier_width == CLASSIFIER_WIDTH else classifier_width,
+        "outputs": None if outputs == "logits" else outputs,
+        "weights": None if weights == "random" else weights,
+        "weights_seed": seed or None,
+        "backend": split_commas(backend) or None,
+        "precision": split_commas(precision) or None,
+        "batch_size": _whole_numbers(batch_size) if batch_size else None,
+    }
+    given = {name: value for name, value in chosen.items() if value is not None}
+    return CellChoice(given, device, threads, plan)
+
+
+def takes_cells(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of `choose_cells` in front of its own; its first parameter gets the `CellChoice`."""
+    shared = inspect.signature(choose_cells, eval_str=True).parameters
+    _first, *own = inspect.signature(command, eval_str=True).parameters.values()
+
+    def call(**values: Any) -> None:
+        choice = choose_cells(**{name: values.pop(name) for name in shared})
+        command(choice, **values)
+
+    parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in (*shared.values(), *own)]
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    call.__name__, call.__doc__, call.__module__ = command.__name__, command.__doc__, command.__module__
+    return call
+
+
+def _option_name(field: str) -> str:
+    """Return what a selection's field is called on the command line."""
+    return _NAMED_OTHERWISE.get(field) or "--" + field.replace("_", "-")
+
+
+def _whole_numbers(values: list[str]) -> list[int]:
+    return [_whole_number(text) for text in split_commas(values)]
+
+
+def _whole_number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:  # no number, or one of thousands of digits
+        raise RequestError(f"batch size is {text[:_LONGEST_QUOTE]!r}; it must be a whole number") from None

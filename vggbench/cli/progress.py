@@ -1,0 +1,108 @@
+"""How a run gets on, for people: a live bar on a terminal, plain lines elsewhere; always on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from statistics import median
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from vggbench.measure.records import RoundRecord
+    from vggbench.plan import Cell
+    from vggbench.runner import Observer
+
+
+@contextmanager
+def progress() -> Iterator[Observer]:
+    """Yield the observer that fits stderr."""
+    if not sys.stderr.isatty():
+        yield PlainLines()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    title = TextColumn("{task.description}", markup=False)  # options may have brackets
+    columns = (title, BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as live:
+        yield LiveBar(live)
+
+
+class _Watch:
+    """Says how long the rest will take, from the time that the rounds so far took."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+
+    def left(self, done: int, total: int) -> str:
+        """Return a few words; empty before the first round is over and after the last."""
+        if done == 0:
+            self._start = time.monotonic()
+        if done in {0, total}:
+            return ""
+        seconds = (time.monotonic() - self._start) / done * (total - done)
+        return f"about {seconds / 60:.0f} min left" if seconds >= 90 else f"about {seconds:.0f} s left"
+
+
+class PlainLines:
+    """A line for each thing that was finished."""
+
+    def __init__(self) -> None:
+        self._watch = _Watch()
+        self._over, self._total = 0, 0
+
+    def preparing(self, cell: Cell) -> None:
+        """Say which cell's files are made."""
+        _say(f"preparing {cell.title}")
+
+    def measuring(self, cell: Cell, done: int, total: int) -> None:  # noqa: ARG002 - the line comes when it is done
+        """Keep the place for the line to come."""
+        self._watch.left(done, total)
+        self._over, self._total = done + 1, total
+
+    def measured(self, cell: Cell, record: RoundRecord) -> None:
+        """Say what the round found."""
+        left = self._watch.left(self._over, self._total)
+        _say(f"[{self._over}/{self._total}] {cell.title}: {outcome(record)}" + (f", {left}" if left else ""))
+
+
+class LiveBar:
+    """One bar; what went wrong stays above it."""
+
+    def __init__(self, live: Progress) -> None:
+        self._live = live
+        self._watch = _Watch()
+        self._task = live.add_task("", total=None, left="")
+
+    def preparing(self, cell: Cell) -> None:
+        """Show which cell's files are made."""
+        self._live.update(self._task, description=f"preparing {cell.title}")
+
+    def measuring(self, cell: Cell, done: int, total: int) -> None:
+        """Show the cell in hand and the time left."""
+        left = self._watch.left(done, total)
+        self._live.update(self._task, description=cell.title, completed=done, total=total, left=left)
+
+    def measured(self, cell: Cell, record: RoundRecord) -> None:
+        """Keep a line of a round that went wrong."""
+        if record.failure is not None:
+            self._live.console.print(f"{cell.title}: {outcome(record)}", markup=False, soft_wrap=True)
+
+
+def outcome(record: RoundRecord) -> str:
+    """Return what a round found, in a few words."""
+    if record.failure is not None:
+        return f"{record.failure.status} at {record.failure.stage}: {record.failure.reason}"
+    reasons = [reason for session in record.sessions for reason in session.parity.reasons]
+    if reasons:
+        return f"parity failed: {reasons[0]}"
+    blocks = [median(block) for session in record.sessions for block in session.samples("compute")]
+    return f"{median(blocks) / 1e6:.3g} ms" if blocks else "verified"
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

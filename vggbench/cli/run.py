@@ -1,0 +1,126 @@
+"""`vggbench run`: build, export, verify, measure and report on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vggbench.cli.options import JsonOption
+from vggbench.cli.planning import CellChoice, ExportsOption, takes_cells
+from vggbench.errors import RequestError
+
+if TYPE_CHECKING:
+    from vggbench.plan import Pace, Plan, PlanFile
+    from vggbench.results.columns import Row
+
+_MEASURING = "Measuring"
+
+RoundsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--rounds",
+        metavar="N",
+        help="Fresh processes a cell; 6 without it, the fewest that give an interval.",
+        show_default=False,
+        rich_help_panel=_MEASURING,
+    ),
+]
+BudgetOption = Annotated[
+    float | None,
+    typer.Option(
+        "--time-budget-s",
+        metavar="SECONDS",
+        help="Measuring time of the whole run; starting, exporting and verifying come on top.",
+        show_default=False,
+        rich_help_panel=_MEASURING,
+    ),
+]
+StrictOption = Annotated[
+    bool, typer.Option("--strict", help="Exit with 5 if any row is not ok.", rich_help_panel=_MEASURING)
+]
+OutputOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        metavar="DIR",
+        help="The run's folder; reports/<time> without it.",
+        show_default=False,
+        rich_help_panel="Places",
+    ),
+]
+ResumeOption = Annotated[
+    bool,
+    typer.Option("--resume", help="Continue the run in --output where it stopped.", rich_help_panel="Places"),
+]
+
+
+@takes_cells
+def run(
+    choice: CellChoice,
+    rounds: RoundsOption = None,
+    time_budget_s: BudgetOption = None,
+    strict: StrictOption = False,
+    output: OutputOption = None,
+    exports: ExportsOption = Path("exports"),
+    resume: ResumeOption = False,
+    json_output: JsonOption = False,
+) -> None:
+    """Build, export, verify, measure and report on this machine.
+
+    Without options: vgg16_bn at batch 1 on every backend that works here, in fp32 and what else it does natively.
+    """
+    from vggbench.cli.progress import progress
+    from vggbench.runner import Places, default_folder, resume_run, start_run
+
+    if resume:
+        folder = _folder_to_resume(choice, output, rounds, time_budget_s)
+        with progress() as observer:
+            rows = resume_run(Places(folder=folder, exports=exports), observer=observer)
+    else:
+        plan, versions = _make_plan(choice, rounds, time_budget_s)
+        folder = output or default_folder()
+        with progress() as observer:
+            rows = start_run(plan, Places(folder=folder, exports=exports), backend_versions=versions, observer=observer)
+    _show(rows, folder, strict=strict, json_output=json_output)
+
+
+def _folder_to_resume(choice: CellChoice, output: Path | None, rounds: int | None, time_budget_s: float | None) -> Path:
+    """Return the folder; `RequestError` if it is not named, or something else is asked beside it."""
+    if output is None:
+        raise RequestError("--resume needs --output: the folder of the run to continue")
+    given = [choice.chosen or None, choice.device, choice.threads, choice.plan, rounds, time_budget_s]
+    if any(value is not None for value in given):
+        raise RequestError("--resume continues the run's own plan; give no other cells, rounds or times beside it")
+    return output
+
+
+def _make_plan(choice: CellChoice, rounds: int | None, time_budget_s: float | None) -> tuple[Plan, dict[str, str]]:
+    file = choice.read_file()
+    pace = _pace(file, rounds, time_budget_s)
+    pace.plan(())  # a wrong number is said before backends are probed
+    cells, versions = choice.read_cells(file)
+    return pace.plan(cells), versions
+
+
+def _pace(file: PlanFile | None, rounds: int | None, time_budget_s: float | None) -> Pace:
+    """Lay the plan file's values over the defaults and the command line's over both."""
+    from vggbench.plan import DEFAULT_ROUNDS, Pace
+
+    if rounds is None:
+        rounds = file.rounds if file and file.rounds is not None else DEFAULT_ROUNDS
+    if time_budget_s is None and file:
+        time_budget_s = file.time_budget_s
+    return Pace(rounds=rounds, time_budget_s=time_budget_s, seed=file.seed or 0 if file else 0)
+
+
+def _show(rows: list[Row], folder: Path, *, strict: bool, json_output: bool) -> None:
+    from vggbench.cli.results import judge, print_json, print_report
+
+    if json_output:
+        print_json(rows)
+    else:
+        print_report(rows)
+        print(f"written to {folder}: results.csv, summary.md, samples.parquet")
+    judge(rows, strict=strict)

@@ -1,0 +1,34 @@
+"""How the fixed images of the reference become batches: for verification, and for the timed ring. numpy only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+_RING_BYTES = 256 * 2**20  # beyond the largest last-level caches in use, small beside the machine's memory
+_RING_MOST = 8  # one batch an image at batch size 1
+_RING_LEAST = 2  # never one hot buffer
+
+
+def arrangements(images: int, batch_size: int, seed: int) -> list[NDArray[np.intp]]:
+    """Return index arrays `(batch_size,)` in which every image occurs at least once, shuffled."""
+    generator = np.random.default_rng(seed)
+    batches = -(-images // batch_size)
+    order = np.resize(np.arange(images), batches * batch_size)
+    return list(generator.permutation(order).reshape(batches, batch_size))
+
+
+def ring(inputs: NDArray[np.float32], batch_size: int, seed: int) -> list[NDArray[np.float32]]:
+    """Return batches `(batch_size, 3, S, S)` to rotate through while timing, each in memory of its own."""
+    batch_bytes = inputs[0].nbytes * batch_size
+    count = max(_RING_LEAST, min(_RING_MOST, _RING_BYTES // batch_bytes))
+    return [np.ascontiguousarray(inputs[indices]) for indices in _orders(len(inputs), batch_size, seed, count)]
+
+
+def _orders(images: int, batch_size: int, seed: int, count: int) -> Iterator[NDArray[np.intp]]:
+    order: list[NDArray[np.intp]] = []
+    while len(order) < count:
+        order += arrangements(images, batch_size, seed + len(order))
+    return iter(order[:count])

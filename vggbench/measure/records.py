@@ -1,0 +1,85 @@
+"""What a round leaves behind, as plain data: its sessions, proofs, blocks, or its failure. Standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from vggbench.backends.base import Evidence
+from vggbench.measure.latency import Block
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParityRecord:
+    """A session's verdict, as `parity.check.Verdict`; figures that are not finite are None.
+
+    Attributes:
+        passing_tolerance: the smallest tolerance these outputs would have passed.
+        artefact_sha256: of the files that this session was opened on.
+    """
+
+    passed: bool
+    reasons: tuple[str, ...]
+    metrics: Mapping[str, Any] | None
+    tolerance: float
+    outputs_compared: int
+    passing_tolerance: float | None
+    artefact_sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionRecord:
+    """One session of a round: what it opened, what it proved, what it measured."""
+
+    in_flight: int
+    backend_version: str
+    import_s: float
+    load_s: float
+    first_inference_ns: int
+    timeline: str
+    artefact_sha256: str
+    evidence: Evidence
+    parity: ParityRecord
+    blocks: tuple[Block, ...]
+
+    def samples(self, kind: str) -> list[list[int]]:
+        """Return the samples (ns) of every block of that kind."""
+        return [list(block.samples_ns) for block in self.blocks if block.kind == kind]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """At which stage a round ended early, as which status, and why."""
+
+    stage: str
+    status: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundRecord:
+    """One line of the journal.
+
+    Attributes:
+        sessions: the latency session, then the throughput session; fewer if the round ended early.
+        load_average: of the last minute, at the round's end; empty where the system has none.
+    """
+
+    cell_id: str
+    round: int
+    started_at: str
+    seconds: float
+    sessions: tuple[SessionRecord, ...]
+    failure: Failure | None
+    peak_memory_bytes: int | None
+    load_average: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data for the journal."""
+        return asdict(self)
+
+
+def gave_up(record: RoundRecord) -> bool:
+    """Say whether a round ended so that further rounds of its cell would only repeat it."""
+    return record.failure is not None or any(not session.parity.passed for session in record.sessions)

@@ -1,0 +1,106 @@
+"""One round: a fresh worker measures one cell. What local runs, the gate and a cluster all call."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from vggbench.measure.client import WorkerClient, WorkerFailure
+from vggbench.measure.records import Failure, ParityRecord, RoundRecord, SessionRecord
+from vggbench.measure.request import RoundRequest
+
+_SESSION = TypeAdapter(SessionRecord)
+_PARITY = TypeAdapter(ParityRecord)
+
+Record = TypeVar("Record")
+Blocks = Iterator[dict[str, Any]]
+Measurement = Callable[[WorkerClient, RoundRequest], Iterator[SessionRecord]]
+Timer = Callable[[WorkerClient, RoundRequest], Blocks]
+
+
+def run_round(request: RoundRequest) -> RoundRecord:
+    """Measure the cell once; whatever goes wrong in the worker is in the record, never raised."""
+    return _round(request, _both_sessions)
+
+
+def verify_round(request: RoundRequest) -> RoundRecord:
+    """Open and verify the cell without timing it."""
+    return _round(request, _verified_session)
+
+
+def _round(request: RoundRequest, measure: Measurement) -> RoundRecord:
+    started_at = datetime.now(UTC).isoformat(timespec="seconds")
+    start = time.monotonic()
+    sessions: list[SessionRecord] = []
+    failure: Failure | None = None
+    peak: int | None = None
+    try:
+        with WorkerClient(timeout_s=request.timeout_s + request.timing.longest_s) as worker:
+            for session in measure(worker, request):
+                sessions.append(session)  # noqa: PERF402 - what was finished before a failure is kept
+            peak = worker.call("close").get("peak_memory_bytes")
+    except WorkerFailure as error:
+        failure = Failure(stage=error.stage, status=error.status, reason=error.reason)
+    return RoundRecord(
+        cell_id=request.cell_id,
+        round=request.round,
+        started_at=started_at,
+        seconds=time.monotonic() - start,
+        sessions=tuple(sessions),
+        failure=failure,
+        peak_memory_bytes=peak,
+        load_average=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+    )
+
+
+def _both_sessions(worker: WorkerClient, request: RoundRequest) -> Iterator[SessionRecord]:
+    latency = _session(worker, request, 1, _time_latency)
+    yield latency
+    if latency.parity.passed:
+        yield _session(worker, request, request.in_flight, _time_throughput)
+
+
+def _verified_session(worker: WorkerClient, request: RoundRequest) -> Iterator[SessionRecord]:
+    yield _session(worker, request, 1, _time_nothing)
+
+
+def _session(worker: WorkerClient, request: RoundRequest, in_flight: int, measure: Timer) -> SessionRecord:
+    opened = worker.call("open", **request.opening(in_flight))
+    evidence = worker.call("evidence")
+    parity = _believed(_PARITY, "verify", worker.call("verify", tolerance=request.tolerance))
+    # A time for something else than what was asked is worth nothing.
+    blocks = list(measure(worker, request)) if parity.passed else []
+    record = {**opened, "in_flight": in_flight, "evidence": evidence, "parity": parity, "blocks": blocks}
+    return _believed(_SESSION, "session", record)
+
+
+def _time_latency(worker: WorkerClient, request: RoundRequest) -> Blocks:
+    timing = request.timing
+    least = timing.least_samples
+    yield worker.call("warm", least_s=timing.warmup_least_s, most_s=timing.warmup_most_s)
+    for _ in range(timing.compute_blocks):
+        yield worker.call("block", kind="compute", seconds=timing.compute_block_s, least_samples=least)
+    yield worker.call("block", kind="end_to_end", seconds=timing.end_to_end_s, least_samples=least)
+
+
+def _time_throughput(worker: WorkerClient, request: RoundRequest) -> Blocks:
+    yield worker.call("block", kind="throughput", seconds=request.timing.throughput_s)
+
+
+def _time_nothing(_worker: WorkerClient, _request: RoundRequest) -> Blocks:
+    return iter(())
+
+
+def _believed(adapter: TypeAdapter[Record], stage: str, answer: dict[str, Any]) -> Record:
+    """Check what a process sent before it is believed."""
+    try:
+        return adapter.validate_python(answer)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise WorkerFailure(stage, "failed", f"the worker's answer is no record: {where}: {first['msg']}") from None

@@ -1,0 +1,70 @@
+"""Throughput windows: every slot kept busy by a thread of its own. The standard library and numpy only.
+
+A window starts when every slot has completed a request and ends when the first slot stops issuing, so all slots are
+busy over its whole length. Both edges are completions, so the completions after the first edge are exactly those that
+the window's time paid for.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from vggbench.backends.base import Session
+from vggbench.measure.clock import clock_of, collector_paused
+from vggbench.measure.latency import Block, Ring
+
+_ATTEMPTS = 2  # the second one lasts twice as long as the slowest slot needed
+_LEAST_REQUESTS = 3  # a slot: one before the window, two inside it
+
+
+def throughput_block(session: Session, ring: Ring, *, seconds: float) -> Block:
+    """Return one window of about `seconds` as a block of one sample.
+
+    It takes longer where one slot was so much slower that it had hardly begun when another had done its part.
+    """
+    for _ in range(_ATTEMPTS):
+        completions, took = _serve_all(session, ring, seconds)
+        window = _full_window(completions)
+        if window is not None:
+            window_ns, requests = window
+            return Block(kind="throughput", samples_ns=(window_ns,), images=requests * len(ring[0]), stop_reason="time")
+        seconds = 2 * took / 1e9
+    raise RuntimeError("no request was completed while all slots were busy: the slots were not served in parallel")
+
+
+def _serve_all(session: Session, ring: Ring, seconds: float) -> tuple[list[list[int]], int]:
+    """Return when each slot's requests were completed (ns), and how long the slowest slot took (ns)."""
+    serve = _slot_loop(session, ring, seconds, threading.Barrier(session.slots))
+    with collector_paused(), ThreadPoolExecutor(session.slots) as pool:
+        served = list(pool.map(serve, range(session.slots)))
+    return [ends for _, ends in served], max(ends[-1] - start for start, ends in served)
+
+
+def _slot_loop(
+    session: Session, ring: Ring, seconds: float, start_together: threading.Barrier
+) -> Callable[[int], tuple[int, list[int]]]:
+    clock = clock_of(session)
+
+    def serve(slot: int) -> tuple[int, list[int]]:
+        ends: list[int] = []
+        start_together.wait()
+        start = clock()
+        deadline = start + round(seconds * 1e9)
+        while len(ends) < _LEAST_REQUESTS or ends[-1] < deadline:
+            session.stage(slot, ring[(slot + len(ends)) % len(ring)])
+            session.enqueue(slot)
+            session.wait(slot)
+            ends.append(clock())
+        return start, ends
+
+    return serve
+
+
+def _full_window(completions: list[list[int]]) -> tuple[int, int] | None:
+    """Return the length (ns) of the window in which all slots were busy, and the requests completed in it, if any."""
+    start = max(ends[0] for ends in completions)
+    end = min(ends[-1] for ends in completions)
+    requests = sum(1 for ends in completions for moment in ends if start < moment <= end)
+    return (end - start, requests) if requests else None

@@ -1,0 +1,113 @@
+"""Whether what ran is what was asked: evidence held against the request. Standard library only."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from vggbench.backends.base import Evidence
+
+LEAST_SHARE = 0.95  # of the MACs in the requested type; the rest may be a backend's own first or last layer
+
+# From the gravest to none; a row has the gravest that applies.
+STATUSES = (
+    "failed",
+    "timeout",
+    "unsupported",
+    "parity_failed",
+    "precision_mismatch",
+    "fallback",
+    "throttled",
+    "contended",
+    "bimodal",
+    "drifting",
+    "unsteady",
+    "noisy",
+    "ok",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong with a row: the status it asks for, and why, with what to do."""
+
+    status: str
+    reason: str
+
+
+def gravest(findings: list[Finding]) -> str:
+    """Return the gravest status among the findings; `ok` for none."""
+    return min((finding.status for finding in findings), key=STATUSES.index, default="ok")
+
+
+def is_of_what_was_asked(status: str | None) -> bool:
+    """Say whether a row's figures are of what was asked for, if perhaps noisy: nothing failed or ran otherwise."""
+    return STATUSES.index(status or "ok") > STATUSES.index("fallback")
+
+
+def precision_shares(evidence: Evidence) -> dict[str, float]:
+    """Return the share of the MACs seen by the type they were done in, largest first."""
+    macs: Counter[str] = Counter()
+    for layer in evidence.layers:
+        macs[layer.precision] += layer.macs
+    total = macs.total()
+    return {precision: count / total for precision, count in macs.most_common()} if total else {}
+
+
+def judge_evidence(
+    evidence: Evidence, *, precision: str, device: str, batch_size: int, threads: int, macs: int
+) -> list[Finding]:
+    """Return what does not fit the request; `macs` are those of one image by the layer walk."""
+    return [
+        finding
+        for finding in (
+            _judge_coverage(evidence, macs * batch_size),
+            _judge_precision(evidence, precision),
+            _judge_placement(evidence, device),
+            _judge_batch(evidence, batch_size),
+            _judge_threads(evidence, threads),
+        )
+        if finding is not None
+    ]
+
+
+def _judge_coverage(evidence: Evidence, expected_macs: int) -> Finding | None:
+    """A proof over half of the work is no proof; and an empty one would hold for anything."""
+    seen = sum(layer.macs for layer in evidence.layers)
+    if seen >= LEAST_SHARE * expected_macs:
+        return None
+    share = seen / expected_macs if expected_macs else 0.0
+    return Finding("precision_mismatch", f"the evidence covers {share:.0%} of the MACs; the rest is not proven")
+
+
+def _judge_precision(evidence: Evidence, precision: str) -> Finding | None:
+    shares = precision_shares(evidence)
+    if shares.get(precision, 0.0) >= LEAST_SHARE:
+        return None
+    ran = ", ".join(f"{share:.0%} in {name}" for name, share in shares.items()) or "nothing"
+    return Finding(
+        "precision_mismatch", f"{precision} was asked, of the MACs ran {ran}; ask for what the device does natively"
+    )
+
+
+def _judge_placement(evidence: Evidence, device: str) -> Finding | None:
+    if evidence.device == device and len(evidence.placements) == 1:
+        return None
+    where = ", ".join(f"{count} nodes on {name}" for name, count in evidence.placements.items()) or "nowhere"
+    return Finding(
+        "fallback", f"{device} was asked, {where} ({evidence.device}) ran; `vggbench doctor` says what is missing"
+    )
+
+
+def _judge_batch(evidence: Evidence, batch_size: int) -> Finding | None:
+    if evidence.batch_size == batch_size:
+        return None
+    return Finding("failed", f"batch {batch_size} was asked, batch {evidence.batch_size} ran; use a smaller batch")
+
+
+def _judge_threads(evidence: Evidence, threads: int) -> Finding | None:
+    if evidence.threads == threads:
+        return None
+    return Finding(
+        "fallback", f"{threads} threads were asked, the backend used {evidence.threads}; set --threads to that"
+    )

@@ -1,0 +1,270 @@
+"""The process that opens one backend, verifies it and times it, told what to do line by line.
+
+Run as `python -m vggbench.measure.worker`. It imports the standard library, numpy and the backend it is asked for, so
+that it also works in an environment that has nothing else. One JSON object a line each way: a command in, an answer
+out. What libraries print goes to stderr, never between the answers. It ends when its input does, or its parent.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import math
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vggbench.artefacts.artefact import Artefact, check_files, file_sha256
+from vggbench.backends.base import Session, Unavailable
+from vggbench.backends.registry import find_backend
+from vggbench.errors import ArtefactError
+from vggbench.measure.clock import clock_of
+from vggbench.measure.images import arrangements, ring
+from vggbench.measure.latency import Block, Ring, compute_block, end_to_end_block
+from vggbench.measure.stopping import Enough, Steady
+from vggbench.measure.throughput import throughput_block
+from vggbench.parity.check import check
+
+PROTOCOL = 1
+_PR_SET_PDEATHSIG = 1  # prctl(2): the signal this process gets when its parent dies
+_MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # getrusage(2): bytes on macOS, KiB elsewhere
+
+
+class Worker:
+    """One session at a time, and the commands on it; each returns plain data."""
+
+    def __init__(self) -> None:
+        self._session: Session | None = None
+        self._inputs = np.empty((0, 3, 1, 1), dtype=np.float32)
+        self._logits = np.empty((0, 0))
+        self._seed = 0
+        self._ring: Ring = []
+        self._checked: Artefact | None = None
+        self._artefact_sha256 = ""
+        self._verification_ns: list[int] = []
+
+    @property
+    def session(self) -> Session:
+        """The open session."""
+        if self._session is None:
+            raise RuntimeError("no session is open")
+        return self._session
+
+    def probe(self, backend: str, device: str, precisions: list[str]) -> dict[str, Any]:
+        """Import the backend's library; say its version, or why not, and which precisions it runs natively."""
+        found = find_backend(backend)
+        state = found.availability(device)
+        if isinstance(state, Unavailable):
+            return {"available": False, "version": "", "reason": state.reason, "remedy": state.remedy, "precisions": {}}
+        supports = {precision: found.supports(precision, device) for precision in precisions}
+        reasons = {precision: "" if support.supported else support.reason for precision, support in supports.items()}
+        return {"available": True, "version": state.version, "reason": "", "remedy": "", "precisions": reasons}
+
+    def open(
+        self,
+        *,
+        backend: str,
+        artefact: dict[str, Any],
+        reference: str,
+        reference_sha256: str,
+        seed: int,
+        **opening: Any,
+    ) -> dict[str, Any]:
+        """Check the files, open a session on them and time its first request."""
+        self.close()
+        files = Artefact.from_json(artefact)
+        self._check_once(files)
+        self._load_reference(Path(reference), reference_sha256)
+        start = time.perf_counter()
+        found = find_backend(backend)
+        state = found.availability(opening["device"])
+        if isinstance(state, Unavailable):
+            raise RuntimeError(f"{state.reason}; {state.remedy}")
+        imported = time.perf_counter()
+        self._session = found.open(files, **opening)
+        loaded = time.perf_counter()
+        self._seed = seed
+        self._artefact_sha256 = files.sha256
+        self._verification_ns = []
+        self._ring = ring(self._inputs, opening["batch_size"], seed)
+        return {
+            "backend_version": state.version,
+            "import_s": imported - start,
+            "load_s": loaded - imported,
+            "first_inference_ns": self._first_request(),
+            "timeline": self._session.timeline,
+            "artefact_sha256": self._artefact_sha256,
+        }
+
+    def _check_once(self, files: Artefact) -> None:
+        """Hash the files before they are first opened; the second session of a round opens what was just checked."""
+        if files != self._checked:
+            check_files(files)
+            self._checked = files
+
+    def _load_reference(self, path: Path, sha256: str) -> None:
+        if file_sha256(path) != sha256:
+            raise ArtefactError(f"{path}: the reference is not the one the run was planned with")
+        with np.load(path, allow_pickle=False) as arrays:
+            self._inputs, self._logits = arrays["inputs"], arrays["logits"]
+
+    def _first_request(self) -> int:
+        clock = clock_of(self.session)
+        self.session.stage(0, self._ring[0])
+        start = clock()
+        self.session.enqueue(0)
+        self.session.wait(0)
+        return clock() - start
+
+    def evidence(self) -> dict[str, Any]:
+        """Return what really ran."""
+        return asdict(self.session.evidence())
+
+    def verify(self, *, tolerance: float) -> dict[str, Any]:
+        """Compare every output of the open session, each slot taking its share, with the reference."""
+        shares = self._shares()
+        self._verification_ns = []
+        if len(shares) == 1:  # in the thread that is timed afterwards: libraries keep thread pools per calling thread
+            parts = [self._outputs(0, shares[0])]
+        else:
+            with ThreadPoolExecutor(len(shares)) as pool:
+                parts = list(pool.map(self._outputs, range(len(shares)), shares))
+        observed = np.concatenate([output for part in parts for output in part])
+        order = np.concatenate([indices for share in shares for indices in share])
+        verdict = check(observed, self._logits, tolerance, order)
+        would_pass = verdict.metrics.passing_tolerance if verdict.metrics else None
+        return {**asdict(verdict), "passing_tolerance": would_pass, "artefact_sha256": self._artefact_sha256}
+
+    def _shares(self) -> list[list[NDArray[np.intp]]]:
+        """Return for each slot the batches, as indices of images, that it is verified on: together every image."""
+        batch_size, slots = self.session.input_spec.shape[0], self.session.slots
+        order: list[NDArray[np.intp]] = []
+        while len(order) < slots:
+            order += arrangements(len(self._inputs), batch_size, self._seed + len(order))
+        return [order[slot::slots] for slot in range(slots)]
+
+    def _outputs(self, slot: int, share: list[NDArray[np.intp]]) -> list[NDArray[np.float32]]:
+        clock, outputs = clock_of(self.session), []
+        for indices in share:
+            self.session.stage(slot, np.ascontiguousarray(self._inputs[indices]))
+            start = clock()
+            self.session.enqueue(slot)
+            self.session.wait(slot)
+            self._verification_ns.append(clock() - start)
+            outputs.append(self.session.fetch(slot))
+        return outputs
+
+    def warm(self, *, least_s: float, most_s: float) -> dict[str, Any]:
+        """Run requests until their times settle; those of the verification, in the same session, count as the first."""
+        rule = Steady(least_s=least_s, most_s=most_s)
+        for sample in self._verification_ns:
+            rule.add(sample)
+        block = compute_block(self.session, self._ring, rule, kind="warmup")
+        return _plain(replace(block, samples_ns=(*self._verification_ns, *block.samples_ns)))
+
+    def block(self, *, kind: str, seconds: float, least_samples: int = 1) -> dict[str, Any]:
+        """Time one block: `compute`, `end_to_end` or `throughput`."""
+        if kind == "throughput":
+            return _plain(throughput_block(self.session, self._ring, seconds=seconds))
+        measure = {"compute": compute_block, "end_to_end": end_to_end_block}[kind]
+        return _plain(measure(self.session, self._ring, Enough(least_s=seconds, least_samples=least_samples)))
+
+    def close(self) -> dict[str, Any]:
+        """Close the session, if one is open; return the process's peak memory so far."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+        return {"peak_memory_bytes": _peak_memory()}
+
+
+def _peak_memory() -> int | None:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _MAXRSS_UNIT
+
+
+def _plain(block: Block) -> dict[str, Any]:
+    return asdict(block)
+
+
+_COMMANDS: dict[str, Callable[..., dict[str, Any]]] = {
+    "probe": Worker.probe,
+    "open": Worker.open,
+    "evidence": Worker.evidence,
+    "verify": Worker.verify,
+    "warm": Worker.warm,
+    "block": Worker.block,
+    "close": Worker.close,
+}
+
+
+def answer(worker: Worker, line: str) -> dict[str, Any]:
+    """Obey one command; whatever it raises becomes an answer, since this is the process's boundary."""
+    command = "command"
+    try:
+        request = json.loads(line)
+        command = request.pop("command")
+        if command not in _COMMANDS:
+            raise ValueError(f"there is no command {command!r}; there are {', '.join(_COMMANDS)}")
+        return {"ok": True, "result": _COMMANDS[command](worker, **request)}
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - the one boundary where everything becomes a row
+        lines = str(error).strip().splitlines() or [""]
+        return {"ok": False, "command": command, "kind": type(error).__name__, "message": lines[0]}
+
+
+def serve(commands: IO[str], answers: IO[str]) -> None:
+    """Greet, then answer line by line until the input ends."""
+    worker = Worker()
+    _send(answers, {"ok": True, "result": {"protocol": PROTOCOL, "pid": os.getpid(), "python": sys.version.split()[0]}})
+    for line in commands:
+        _send(answers, answer(worker, line))
+
+
+def _send(answers: IO[str], message: dict[str, Any]) -> None:
+    answers.write(json.dumps(without_nonfinite(message)) + "\n")
+    answers.flush()
+
+
+def without_nonfinite(value: Any) -> Any:
+    """Return the value with NaN and infinities as None: JSON has neither."""
+    if isinstance(value, dict):
+        return {key: without_nonfinite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_nonfinite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _die_with_parent(parent: int) -> None:
+    """Ask Linux to kill this process when its parent dies; elsewhere the end of the input ends it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before the request was made
+            sys.exit(1)
+
+
+def main() -> None:
+    """Take stdin and stdout for the protocol and leave libraries an empty stdin and stderr."""
+    _die_with_parent(int(sys.argv[1]))
+    commands = os.fdopen(os.dup(0), encoding="utf-8")
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    with open(os.devnull) as nothing:  # noqa: PTH123 - a device, not a path
+        os.dup2(nothing.fileno(), 0)
+    os.dup2(2, 1)
+    serve(commands, answers)
+
+
+if __name__ == "__main__":
+    main()

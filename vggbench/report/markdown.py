@@ -1,0 +1,55 @@
+"""The run as a page of Markdown: what was asked, where, the table, and what is wrong with its rows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from vggbench.report.table import HEADINGS, best_first, row_title, table_cells
+from vggbench.results.columns import Row
+from vggbench.results.run_info import RunInfo
+
+# What starts markup inside a line of Markdown; an underscore within a word does not.
+_MARKUP = re.compile(r"[\\`*\[\]|~$]|(?<!\w)_|_(?!\w)")
+
+
+def summary(info: RunInfo, rows: Sequence[Row]) -> str:
+    """Return the page."""
+    ordered = best_first(rows)
+    return "\n".join([*_head(info, rows), "", *_table(ordered), "", *_findings(ordered)]).rstrip() + "\n"
+
+
+def _head(info: RunInfo, rows: Sequence[Row]) -> list[str]:
+    plan = info.plan
+    good = sum(row.status == "ok" for row in rows)
+    libraries = info.environment.get("libraries", {})
+    versions = ", ".join(f"{name} {version}" for name, version in libraries.items() if version)
+    return [
+        "# vggbench run",
+        "",
+        (
+            f"{good} of {len(rows)} rows are ok. Started {info.started_at} on {info.device_name}, "
+            f"{plan.cells[0].threads} threads, {plan.rounds} rounds, vggbench {info.vggbench_version}."
+        ),
+        "",
+        f"Versions: {versions}.",
+    ]
+
+
+def _table(rows: Sequence[Row]) -> list[str]:
+    lines = ["| " + " | ".join(HEADINGS) + " |", "| " + " | ".join("---" for _ in HEADINGS) + " |"]
+    return lines + ["| " + " | ".join(_escaped(cell) or " " for cell in table_cells(row)) + " |" for row in rows]
+
+
+def _findings(rows: Sequence[Row]) -> list[str]:
+    found = [row for row in rows if row.reasons]
+    if not found:
+        return []
+    lines = [f"- {_escaped(f'{row_title(row)}: {row.status}: {row.reasons}')}" for row in found]
+    return ["## Findings", "", *lines]
+
+
+def _escaped(text: str) -> str:
+    """A reason may quote what a library printed: nothing of it is markup, and it is one line."""
+    line = " ".join(text.split())
+    return _MARKUP.sub(r"\\\g<0>", line.replace("&", "&amp;").replace("<", "&lt;"))

@@ -1,0 +1,89 @@
+"""The columns of a row: names, units and meaning, in one place. Standard library only.
+
+`reports/README.md` is this table as a page; a test holds the two against each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+
+def _column(description: str) -> Any:
+    return field(default=None, metadata={"description": description})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """What a cell became. Missing is None, never 0."""
+
+    variant: str | None = _column("Named architecture; `custom` or `custom_bn` for a configuration of one's own.")
+    configuration: str | None = _column("Layers in order: channels of a 3x3 convolution, `@1` for 1x1, `M` a pool.")
+    backend: str | None = _column("What ran the artefact.")
+    options: str | None = _column("Backend options as `name=value`, separated by spaces.")
+    precision: str | None = _column("Precision that was asked for.")
+    device: str | None = _column("Device that was asked for.")
+    batch_size: int | None = _column("Images in a request.")
+    input_size: int | None = _column("Side of the square input in pixels.")
+    num_classes: int | None = _column("Number of outputs.")
+    weights: str | None = _column("`random`, `init` or `file`, with the seed.")
+    status: str | None = _column("The gravest finding, or `ok`.")
+    reasons: str | None = _column("Every finding: why, and what to do; separated by `; `.")
+    latency_ms: float | None = _column(
+        "Compute latency of a request: fp32 input on the device to fp32 logits on the device. "
+        "Hodges-Lehmann estimate over rounds of the round's median."
+    )
+    latency_low_ms: float | None = _column("Lower end of its 95 % interval over rounds (exact signed-rank).")
+    latency_high_ms: float | None = _column("Upper end of that interval.")
+    latency_p90_ms: float | None = _column("90th percentile of all compute samples; empty under 100 samples.")
+    latency_p99_ms: float | None = _column("99th percentile of all compute samples; empty under 1000 samples.")
+    end_to_end_ms: float | None = _column("From an array on the host to logits on the host: estimate over rounds.")
+    throughput_img_s: float | None = _column(
+        "Images completed a second with `requests_in_flight` requests in flight: estimate over rounds."
+    )
+    throughput_low_img_s: float | None = _column("Lower end of its 95 % interval over rounds.")
+    throughput_high_img_s: float | None = _column("Upper end of that interval.")
+    requests_in_flight: int | None = _column("Requests in flight while throughput was measured.")
+    rounds: int | None = _column("Rounds (fresh processes) that finished.")
+    samples: int | None = _column("Compute samples over all rounds, warm-up not counted.")
+    stop_reason: str | None = _column("What ended the compute blocks.")
+    warmup: str | None = _column("Rounds whose warm-up got steady, of all: `6/6`.")
+    timing: str | None = _column("Whose clock timed the requests.")
+    precision_ran: str | None = _column("Share of the multiply-accumulates by the type they really ran in.")
+    placement: str | None = _column("Graph nodes by the provider or device that ran them.")
+    threads: int | None = _column("Threads in use, read back from the backend; total over all requests in flight.")
+    parity_error: float | None = _column("Largest error of a session, relative to what the inputs change.")
+    parity_tolerance: float | None = _column("Largest such error that passes.")
+    parity_cosine: float | None = _column("Smallest cosine of a session's centred outputs with the reference's.")
+    top1_agreement: float | None = _column("Share of images with the reference's class; empty if all share one.")
+    artefact_sha256: str | None = _column("Hash of the files that were timed.")
+    verified_sha256: str | None = _column("Hash of the files whose outputs were compared with the reference.")
+    artefact_mib: float | None = _column("Size of the artefact's files in MiB.")
+    export_s: float | None = _column("Seconds that writing the artefact took, when it was made.")
+    import_s: float | None = _column("Seconds to import the backend's library: median over rounds.")
+    load_s: float | None = _column("Seconds to open the artefact: median over rounds.")
+    first_inference_ms: float | None = _column("The first request after opening: median over rounds.")
+    peak_memory_mib: float | None = _column("Largest resident memory of a worker process, in MiB.")
+    speedup: float | None = _column("Latency of the `torch` fp32 row with the same model, batch and threads over this.")
+    parameters: int | None = _column("Weights and biases of the model.")
+    gmacs: float | None = _column("Multiply-accumulates of one image, in 10^9 (FLOPs are twice that).")
+    device_name: str | None = _column("The processor or GPU.")
+    driver: str | None = _column("GPU driver; empty on a CPU.")
+    backend_version: str | None = _column("Version of the backend's library.")
+    vggbench_version: str | None = _column("Version of vggbench.")
+    commit: str | None = _column("Commit of vggbench's checkout; empty if it was not run from one.")
+    started_at: str | None = _column("When the run began (UTC).")
+    cell_id: str | None = _column("Identity of the cell: equal for equal requests on any machine.")
+    spec_hash: str | None = _column("Identity of the model spec.")
+
+
+COLUMNS: Mapping[str, str] = {column.name: str(column.metadata["description"]) for column in fields(Row)}
+
+
+def column_dictionary() -> str:
+    """Return the columns as a Markdown table."""
+    types = {column.name: str(column.type).removesuffix(" | None") for column in fields(Row)}
+    names = {"str": "text", "int": "integer", "float": "number"}
+    lines = [f"| `{name}` | {names[types[name]]} | {text} |" for name, text in COLUMNS.items()]
+    return "\n".join(["| column | type | meaning |", "| --- | --- | --- |", *lines]) + "\n"

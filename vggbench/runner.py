@@ -1,0 +1,265 @@
+"""Plan -> rounds -> rows: the run folder, the order of rounds, and what happens when it is interrupted.
+
+Rounds are made by an `Executor`; local worker processes are one. Imports no backend's library and no pandas at start.
+"""
+
+from __future__ import annotations
+
+import random
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+from filelock import FileLock, Timeout
+
+from vggbench import environment
+from vggbench.artefacts.store import DEFAULT_EXPORTS
+from vggbench.errors import Interrupted, RunFolderError
+from vggbench.measure.records import RoundRecord, gave_up
+from vggbench.measure.request import RoundRequest, Timing
+from vggbench.measure.rounds import run_round, verify_round
+from vggbench.plan import Cell, Plan
+from vggbench.preparation import Materials, prepare_all
+from vggbench.results.columns import Row
+from vggbench.results.journal import JOURNAL_NAME, Journal, read_journal
+from vggbench.results.rows import derive_rows
+from vggbench.results.run_info import FILE_NAME, SCHEMA_VERSION, Prepared, RunInfo, read_run_info, write_run_info
+from vggbench.version import VERSION
+
+_LOCK_NAME = ".lock"
+
+
+class Executor(Protocol):
+    """Makes one round, wherever that is; never raises for what goes wrong in it."""
+
+    def __call__(self, request: RoundRequest) -> RoundRecord:
+        """Return the round's record."""
+        ...
+
+
+class Observer(Protocol):
+    """Is told how a run gets on."""
+
+    def preparing(self, cell: Cell) -> None:
+        """Hear that the cell's files are made or found next."""
+        ...
+
+    def measuring(self, cell: Cell, done: int, total: int) -> None:
+        """Hear that a round of the cell begins, `done` of `total` being over."""
+        ...
+
+    def measured(self, cell: Cell, record: RoundRecord) -> None:
+        """Hear what the round found."""
+        ...
+
+
+class Silent:
+    """An observer that says nothing."""
+
+    def preparing(self, cell: Cell) -> None:
+        """Say nothing."""
+
+    def measuring(self, cell: Cell, done: int, total: int) -> None:
+        """Say nothing."""
+
+    def measured(self, cell: Cell, record: RoundRecord) -> None:
+        """Say nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Where a run lives and where its artefacts are kept."""
+
+    folder: Path
+    exports: Path
+
+
+def default_folder() -> Path:
+    """Return a folder of this moment; the second is enough for people, and a clash is refused."""
+    return Path("reports") / datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S")
+
+
+def start_run(
+    plan: Plan,
+    places: Places,
+    *,
+    backend_versions: Mapping[str, str],
+    observer: Observer | None = None,
+    execute: Executor = run_round,
+) -> list[Row]:
+    """Prepare, measure and report every cell of the plan in a new run folder; returns the rows."""
+    _make_folder(places.folder)
+    with _held(places.folder):
+        _refuse_used(places.folder)
+        info = new_info(plan, backend_versions)
+        write_run_info(places.folder, info)
+        return _carry_on(info, places, observer or Silent(), execute)
+
+
+def resume_run(places: Places, *, observer: Observer | None = None, execute: Executor = run_round) -> list[Row]:
+    """Continue the run in a folder where its journal ends; returns the rows of the whole run."""
+    read_run_info(places.folder)  # says that there is no run before a lock is made there
+    with _held(places.folder):
+        info = read_run_info(places.folder)
+        _check_same_environment(info)
+        return _carry_on(info, places, observer or Silent(), execute)
+
+
+def verify_plan(
+    plan: Plan, exports: Path, *, backend_versions: Mapping[str, str], observer: Observer | None = None
+) -> list[Row]:
+    """Open and verify every cell without timing it; returns the rows, nothing is kept."""
+    watch = observer or Silent()
+    kept, found = prepare_all(plan, exports, watch.preparing)
+    info = replace(new_info(plan, backend_versions), prepared=kept)
+    cells = [cell for cell in plan.cells if cell.id in found]
+    records = []
+    for done, cell in enumerate(cells):
+        watch.measuring(cell, done, len(cells))
+        records.append(verify_round(_request(plan, cell, 0, found[cell.id])))
+        watch.measured(cell, records[-1])
+    return derive_rows(info, records)
+
+
+def _carry_on(info: RunInfo, places: Places, observer: Observer, execute: Executor) -> list[Row]:
+    from vggbench.report.derive import derive
+
+    try:
+        found = _prepare(info, places, observer)
+        _measure(info.plan, found, places, observer, execute)
+    except KeyboardInterrupt:
+        derive(places.folder)
+        done = len(read_journal(places.folder / JOURNAL_NAME))
+        raise Interrupted(f"stopped after {done} rounds; continue with: {_resume_command(places)}") from None
+    return derive(places.folder)
+
+
+def _resume_command(places: Places) -> str:
+    command = ["vggbench", "run", "--resume", "--output", str(places.folder)]
+    if places.exports != DEFAULT_EXPORTS:
+        command += ["--exports", str(places.exports)]
+    return shlex.join(command)
+
+
+def new_info(plan: Plan, backend_versions: Mapping[str, str]) -> RunInfo:
+    """Return the head of a run that starts now, with nothing prepared."""
+    device = plan.cells[0].device
+    return RunInfo(
+        schema_version=SCHEMA_VERSION,
+        vggbench_version=VERSION,
+        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        plan=plan,
+        environment=environment.collect().to_json(),
+        device_name=environment.device_name(device),
+        backend_versions=dict(backend_versions),
+        prepared={},
+    )
+
+
+def _check_same_environment(info: RunInfo) -> None:
+    """Rounds of two environments in one run would be averaged into a number of neither."""
+    different = environment.comparable(info.environment, environment.collect().to_json())
+    if different:
+        listed = ", ".join(f"{name} was {was!r}, is {now!r}" for name, (was, now) in different.items())
+        raise RunFolderError(f"the run was started in another environment ({listed}); start a new one")
+
+
+def _prepare(info: RunInfo, places: Places, observer: Observer) -> dict[str, Materials]:
+    kept, found = prepare_all(info.plan, places.exports, observer.preparing)
+    _check_same_artefacts(info.prepared, kept)
+    write_run_info(places.folder, replace(info, prepared=kept))
+    return found
+
+
+def _check_same_artefacts(before: Mapping[str, Prepared], now: Mapping[str, Prepared]) -> None:
+    """A resumed run times the files that it began with, against the reference it began with, or it is another run."""
+    for cell_id in before.keys() & now.keys():
+        earlier, later = before[cell_id], now[cell_id]
+        if earlier.failure or later.failure:
+            continue
+        if earlier.artefact.get("sha256") != later.artefact.get("sha256"):
+            raise RunFolderError(f"the artefact of cell {cell_id} is not the one the run began with; start a new run")
+        if earlier.reference_sha256 != later.reference_sha256:
+            raise RunFolderError(f"the reference of cell {cell_id} is not the one the run began with; start a new run")
+
+
+def _measure(plan: Plan, found: Mapping[str, Materials], places: Places, observer: Observer, execute: Executor) -> None:
+    journal_path = places.folder / JOURNAL_NAME
+    journal = Journal(journal_path)
+    records = read_journal(journal_path)
+    finished = {(record.cell_id, record.round) for record in records}
+    given_up = {record.cell_id for record in records if gave_up(record)}
+    cells = [cell for cell in plan.cells if cell.id in found]
+    todo = [step for step in schedule(cells, plan.rounds, plan.seed) if (step[1].id, step[0]) not in finished]
+    for done, (number, cell) in enumerate(todo):
+        if cell.id in given_up:
+            continue
+        observer.measuring(cell, done, len(todo))
+        record = execute(_request(plan, cell, number, found[cell.id]))
+        journal.append(record)
+        observer.measured(cell, record)
+        if gave_up(record):
+            given_up.add(cell.id)
+
+
+def schedule(cells: Sequence[Cell], rounds: int, seed: int) -> Iterator[tuple[int, Cell]]:
+    """Yield (round, cell): each round has every cell once, in a random order of its own."""
+    for number in range(rounds):
+        order = list(cells)
+        random.Random(f"{seed}/{number}").shuffle(order)  # noqa: S311 - an order, not a secret
+        yield from ((number, cell) for cell in order)
+
+
+def _request(plan: Plan, cell: Cell, number: int, found: Materials) -> RoundRequest:
+    return RoundRequest(
+        cell_id=cell.id,
+        round=number,
+        backend=cell.backend,
+        device=cell.device,
+        precision=cell.precision,
+        batch_size=cell.batch_size,
+        threads=cell.threads,
+        in_flight=cell.in_flight,
+        options=cell.options,
+        artefact=found.artefact.to_json(),
+        reference=str(found.reference.path),
+        reference_sha256=found.reference.files[found.reference.main],
+        tolerance=found.tolerance,
+        timing=Timing.of_seconds(plan.round_seconds),
+        seed=plan.seed + number,
+        timeout_s=plan.timeout_s,
+    )
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunFolderError(f"{folder} cannot be made: {error.strerror}; name another with --output") from None
+
+
+def _refuse_used(folder: Path) -> None:
+    if (folder / FILE_NAME).exists():
+        raise RunFolderError(f"{folder} holds a run already; continue it with --resume or name another folder")
+    if (folder / JOURNAL_NAME).exists():  # its rounds would be taken for this run's
+        raise RunFolderError(f"{folder} holds the rounds of a run without its {FILE_NAME}; name another folder")
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Keep a second run out of the folder."""
+    lock = FileLock(folder / _LOCK_NAME, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise RunFolderError(f"{folder} is in use by another vggbench; wait for it or name another folder") from None
+    except OSError as error:
+        raise RunFolderError(f"{folder} cannot be written: {error.strerror}; name another with --output") from None
+    try:
+        yield
+    finally:
+        lock.release()
