@@ -78,8 +78,8 @@ def run(
 ) -> pd.DataFrame:
     """Export, verify and measure every cell, write the run folder, and return a row a cell.
 
-    As `vggbench run`; without `output` the folder is `reports/<time>`. A cell that failed is a row with its reasons, not an error. Raises `RunFolderError` if the
-    folder holds a run already.
+    As `vggbench run`; without `output` the folder is `reports/<time>`. A cell that failed is a row with its reasons,
+    not an error. Raises `RunFolderError` if the folder holds a run already.
     """
     from vggbench.plan import DEFAULT_ROUNDS, Pace
     from vggbench.report.frame import frame

@@ -129,10 +129,11 @@ class Selection(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    variant: Annotated[list[str], Many] = Field(default_factory=list)
-    config: Annotated[list[str], Many] = Field(default_factory=list)
-    backend: Annotated[list[str], Many] = Field(default_factory=list)
-    precision: Annotated[list[str], Many] = Field(default_factory=list)
+    # What is not given is chosen; a list that is given and empty would choose everything without a word.
+    variant: Annotated[list[str], Many] = Field(default_factory=list, min_length=1)
+    config: Annotated[list[str], Many] = Field(default_factory=list, min_length=1)
+    backend: Annotated[list[str], Many] = Field(default_factory=list, min_length=1)
+    precision: Annotated[list[str], Many] = Field(default_factory=list, min_length=1)
     batch_size: Annotated[list[int], Many] = Field(default=[1], min_length=1)
     batch_norm: bool | None = None
     local_response_norm: str | None = None

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vggbench.artefacts.artefact import Artefact
+from vggbench.artefacts.artefact import Artefact, check_files
 from vggbench.backends.registry import find_backend
 from vggbench.backends.script import script_artefact, script_reference
 from vggbench.errors import CellError
@@ -37,6 +37,7 @@ def materials(cell: Cell, exports: Path) -> Materials:
     """Return the cell's materials, made where they do not exist yet; raises what exporting raises."""
     kind = find_backend(cell.backend).artefact_kind
     artefact, reference = _files(kind, cell.spec, exports)
+    check_files(reference)  # read here and now; the artefact is checked where it is opened
     with np.load(reference.path, allow_pickle=False) as arrays:
         # A scripted reference has no layers.
         grown = arrays["amplifications"].tolist() if "amplifications" in arrays else amplification(arrays["logits"])

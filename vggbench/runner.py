@@ -30,6 +30,7 @@ from vggbench.results.rows import derive_rows
 from vggbench.results.run_info import FILE_NAME, SCHEMA_VERSION, Prepared, RunInfo, read_run_info, write_run_info
 from vggbench.version import VERSION
 
+DERIVED_NAMES = ("results.csv", "samples.parquet", "summary.md")
 _LOCK_NAME = ".lock"
 
 
@@ -247,6 +248,9 @@ def _refuse_used(folder: Path) -> None:
         raise RunFolderError(f"{folder} holds a run already; continue it with --resume or name another folder")
     if (folder / JOURNAL_NAME).exists():  # its rounds would be taken for this run's
         raise RunFolderError(f"{folder} holds the rounds of a run without its {FILE_NAME}; name another folder")
+    for name in DERIVED_NAMES:
+        if (folder / name).exists():
+            raise RunFolderError(f"{folder} holds a {name} that a run would replace; name another folder")
 
 
 @contextmanager

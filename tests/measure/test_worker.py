@@ -20,8 +20,9 @@ from tests.fakes import fake_cell, fake_request
 from vggbench.backends.base import Unavailable
 from vggbench.backends.fake import FakeBackend
 from vggbench.measure import worker as module
+from vggbench.measure.client import WorkerClient
 from vggbench.measure.request import RoundRequest
-from vggbench.measure.worker import PROTOCOL, Worker, answer, serve, without_nonfinite
+from vggbench.measure.worker import PROTOCOL, Worker, _peak_memory, answer, serve, without_nonfinite
 
 
 def ask(worker: Worker, command: str, **arguments: Any) -> Any:
@@ -223,9 +224,23 @@ def test_serving_greets_and_answers_line_by_line():
     assert [message["ok"] for message in rest] == [True, False, True]
 
 
-def test_where_the_system_keeps_no_account_of_memory(monkeypatch: pytest.MonkeyPatch):
+def test_where_the_system_keeps_no_account_of_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setitem(sys.modules, "resource", None)
-    assert Worker().close() == {"peak_memory_bytes": None}
+    assert _peak_memory(tmp_path / "absent") is None
+
+
+def test_the_peak_of_memory_is_read_from_the_kernels_account(tmp_path: Path):
+    status = tmp_path / "status"
+    status.write_text("Name:\tpython\nVmPeak:\t  900 kB\nVmHWM:\t  300 kB\n")
+    assert _peak_memory(status) == 300 * 1024
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="this system has no /proc")
+def test_a_fat_parent_does_not_weigh_on_its_worker():
+    weight = bytearray(400 * 2**20)
+    weight[::4096] = b"x" * len(weight[::4096])  # every page is touched
+    with WorkerClient() as worker:
+        assert worker.call("close")["peak_memory_bytes"] < len(weight)
 
 
 def start_worker(parent: int, commands: str) -> subprocess.CompletedProcess[str]:

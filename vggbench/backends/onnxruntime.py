@@ -27,7 +27,6 @@ from vggbench.backends.base import (
     Support,
     TensorSpec,
     Unavailable,
-    threads_per_slot,
 )
 from vggbench.models.spec import ModelSpec
 
@@ -89,11 +88,12 @@ class OnnxRuntimeSession(SessionContext):
         self.slots = in_flight
         self.input_spec = TensorSpec("input", "float32", (batch_size, 3, spec.input_size, spec.input_size))
         self.output_spec = TensorSpec("logits", "float32", (batch_size, spec.num_classes))
-        self._threads = threads_per_slot(threads, in_flight)
+        # The slots' callers compute too, and share the pool's further threads.
+        self._pool = max(1, threads - in_flight + 1)
         self._profiles = tempfile.TemporaryDirectory(prefix="vggbench-profile-")
         self._evidence: Evidence | None = None
         self._ran = False
-        settings = _session_options(self._threads, Path(self._profiles.name))
+        settings = _session_options(self._pool, Path(self._profiles.name))
         self._session = onnxruntime.InferenceSession(str(artefact.path), settings, providers=[_PROVIDER])
         self._ort = onnxruntime
         self._names = [output.name for output in self._session.get_outputs()]
@@ -129,7 +129,8 @@ class OnnxRuntimeSession(SessionContext):
                 self.enqueue(0)
             profile = Path(self._session.end_profiling())
             events = json.loads(profile.read_text())
-            self._evidence = _read_evidence(events, self._session, self._threads * self.slots, self._ort.__version__)
+            self._profiles.cleanup()
+            self._evidence = _read_evidence(events, self._session, self._pool - 1 + self.slots, self._ort.__version__)
         return self._evidence
 
     def close(self) -> None:

@@ -23,10 +23,14 @@ from vggbench.backends.base import (
     Unavailable,
     threads_per_slot,
 )
+from vggbench.environment.cpu import precision_flags
 from vggbench.models.spec import ModelSpec
 
 if TYPE_CHECKING:
     import torch
+
+
+_BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # x86's two, and Arm's
 
 
 class TorchBackend:
@@ -53,8 +57,8 @@ class TorchBackend:
         if precision == "fp32":
             return Support(True)
         if precision == "bf16":
-            native = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-            return Support(native, "" if native else "oneDNN finds no native bf16 instructions on this CPU")
+            native = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and _has_bf16_instructions()
+            return Support(native, "" if native else "this CPU has no native bf16 instructions for oneDNN")
         return Support(False, f"eager PyTorch on a CPU has no {precision}")
 
     def open(
@@ -82,6 +86,12 @@ class TorchBackend:
         if channels_last:
             module = module.to(memory_format=torch.channels_last)
         return TorchSession(module, spec, batch_size, threads, in_flight, precision, channels_last)
+
+
+def _has_bf16_instructions() -> bool:
+    """Look among the CPU's own flags: oneDNN says yes where it would only emulate bf16 with AVX-512."""
+    flags = precision_flags()
+    return flags is None or not _BF16_FLAGS.isdisjoint(flags)
 
 
 def _cast_products(module: torch.nn.Module, dtype: torch.dtype) -> None:

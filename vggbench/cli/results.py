@@ -61,6 +61,13 @@ def judge(rows: Sequence[Row], *, strict: bool) -> None:
         raise error
 
 
+def judge_verification(rows: Sequence[Row]) -> None:
+    """Raise as `judge` does, and where something else ran than was asked: that proves nothing of what was asked."""
+    judge(rows, strict=False)
+    if other := sum(row.status in {"precision_mismatch", "fallback"} for row in rows):
+        raise CheckFailed(f"{other} of {len(rows)} rows ran as something else than was asked; their reasons are above")
+
+
 def _verdict(rows: Sequence[Row], *, strict: bool) -> VggbenchError | None:
     statuses = [row.status or "" for row in rows]
     if lost := statuses.count("parity_failed"):

@@ -21,7 +21,7 @@ def verify(choice: CellChoice, exports: ExportsOption = Path("exports"), json_ou
     The error is relative to what the inputs change in the output, and its tolerance follows from the precision.
     """
     from vggbench.cli.progress import progress
-    from vggbench.cli.results import judge, print_json, print_reasons, print_rows
+    from vggbench.cli.results import judge_verification, print_json, print_reasons, print_rows
     from vggbench.plan import Pace
     from vggbench.runner import verify_plan
 
@@ -33,7 +33,7 @@ def verify(choice: CellChoice, exports: ExportsOption = Path("exports"), json_ou
     else:
         print_rows(_HEADINGS, rows, _texts)
         print_reasons(rows)
-    judge(rows, strict=False)
+    judge_verification(rows)
 
 
 def _texts(row: Row) -> tuple[str, ...]:

@@ -25,13 +25,13 @@ class Block:
         kind: what a sample spans: `compute` and `warmup` from staged input to logits on the device, `end_to_end` from
             host array to host array, `throughput` a window with all slots busy.
         samples_ns: times in ns, in order.
-        images: images completed in one sample.
+        images: images completed in one sample; in a window of throughput, shares of requests at its edges included.
         stop_reason: what ended the block.
     """
 
     kind: BlockKind
     samples_ns: tuple[int, ...]
-    images: int
+    images: float
     stop_reason: str
 
 

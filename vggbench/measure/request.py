@@ -24,7 +24,7 @@ class Timing:
         """Divide a round's measuring time: half to latency, the rest to warm-up, end-to-end and throughput."""
         return cls(
             warmup_least_s=0.15 * seconds,
-            warmup_most_s=0.5 * seconds,
+            warmup_most_s=max(0.5 * seconds, 2.0),  # eight requests of a quarter second, whatever the budget
             compute_s=0.4 * seconds,
             compute_blocks=3,  # the fewest whose median ignores one disturbed block
             end_to_end_s=0.15 * seconds,

@@ -1,8 +1,7 @@
 """Throughput windows: every slot kept busy by a thread of its own. The standard library and numpy only.
 
 A window starts when every slot has completed a request and ends when the first slot stops issuing, so all slots are
-busy over its whole length. Both edges are completions, so the completions after the first edge are exactly those that
-the window's time paid for.
+busy over its whole length, and what they did in it is counted by shares of requests.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 from vggbench.backends.base import Session
 from vggbench.measure.clock import clock_of, collector_paused
@@ -62,9 +62,24 @@ def _slot_loop(
     return serve
 
 
-def _full_window(completions: list[list[int]]) -> tuple[int, int] | None:
-    """Return the length (ns) of the window in which all slots were busy, and the requests completed in it, if any."""
+def _full_window(completions: list[list[int]]) -> tuple[int, float] | None:
+    """Return the length (ns) of the window in which all slots were busy, and the requests served in it, if any.
+
+    The window runs from the last slot's first completion to the first slot's last one. A slot's requests follow each
+    other without a gap, so one that an edge cuts counts by the share of it that lies inside: counting whole requests
+    only would lose up to one a slot, and most where requests are long.
+    """
     start = max(ends[0] for ends in completions)
     end = min(ends[-1] for ends in completions)
-    requests = sum(1 for ends in completions for moment in ends if start < moment <= end)
-    return (end - start, requests) if requests else None
+    if end <= start:
+        return None
+    return end - start, sum(_served_between(start, end, ends) for ends in completions)
+
+
+def _served_between(start: int, end: int, ends: list[int]) -> float:
+    """Return how many of a slot's requests, each from one completion to the next, fall between two moments."""
+    return sum(
+        max(0, min(finish, end) - max(begin, start)) / (finish - begin)
+        for begin, finish in pairwise(ends)
+        if finish > begin
+    )

@@ -186,7 +186,14 @@ class Worker:
         return {"peak_memory_bytes": _peak_memory()}
 
 
-def _peak_memory() -> int | None:
+def _peak_memory(status: Path = Path("/proc/self/status")) -> int | None:
+    """Return this process's peak resident memory in bytes.
+
+    Linux's `getrusage` keeps the peak of the process that started this one, over `exec`; `VmHWM` does not.
+    """
+    if status.exists():
+        lines = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
+        return int(lines["VmHWM"].split()[0]) * 1024  # the kernel writes kB for KiB
     try:
         import resource
     except ImportError:  # Windows

@@ -45,7 +45,21 @@ def read_journal(path: Path) -> list[RoundRecord]:
     with _file_errors(path):
         text = path.read_bytes()
     whole = text[: text.rfind(b"\n") + 1]
-    return [_read_line(path, number, line) for number, line in enumerate(whole.splitlines(), start=1)]
+    records = [_read_line(path, number, line) for number, line in enumerate(whole.splitlines(), start=1)]
+    _refuse_repeated(path, records)
+    return records
+
+
+def _refuse_repeated(path: Path, records: list[RoundRecord]) -> None:
+    """A round that counts twice would make an interval narrower than its samples allow."""
+    seen: set[tuple[str, int]] = set()
+    for number, record in enumerate(records, start=1):
+        if (record.cell_id, record.round) in seen:
+            raise RunFolderError(
+                f"{path}, line {number}: round {record.round + 1} of cell {record.cell_id} stands here twice; "
+                "restore the file or start a new run folder"
+            )
+        seen.add((record.cell_id, record.round))
 
 
 def _read_line(path: Path, number: int, line: bytes) -> RoundRecord:

@@ -64,6 +64,10 @@ def _identity(info: RunInfo, cell: Cell, prepared: Prepared) -> dict[str, Any]:
         "batch_size": cell.batch_size,
         "input_size": spec.input_size,
         "num_classes": spec.num_classes,
+        "head": spec.head,
+        "classifier_width": spec.classifier_width,
+        "local_response_norm": spec.local_response_norm,
+        "outputs": spec.outputs,
         "weights": f"{spec.weights} {spec.seed}" if spec.has_generated_weights else f"file {spec.weights_sha256[:12]}",
         "requests_in_flight": cell.in_flight,
         "parameters": prepared.parameters or None,
@@ -137,10 +141,10 @@ def _warmups(records: Iterable[RoundRecord]) -> list[str]:
 
 def _warmup_findings(records: Sequence[RoundRecord]) -> list[Finding]:
     ends = _warmups(records)
-    unsettled = ends.count("limit")
+    unsettled = len(ends) - ends.count("steady")
     if 2 * unsettled <= len(ends):
         return []
-    text = f"{unsettled} of {len(ends)} warm-ups never got steady; give --time-budget-s more"
+    text = f"{unsettled} of {len(ends)} warm-ups were not seen to get steady; give --time-budget-s more"
     return [Finding("unsteady", text)]
 
 
@@ -257,7 +261,7 @@ def _with_speedups(rows: list[Row]) -> list[Row]:
 
 
 def _with_speedup(row: Row, baseline_ms: float | None) -> Row:
-    if baseline_ms is None or row.latency_ms is None:
+    if baseline_ms is None or row.latency_ms is None or not is_of_what_was_asked(row.status):
         return row
     return replace(row, speedup=baseline_ms / row.latency_ms)
 
