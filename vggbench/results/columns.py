@@ -56,7 +56,7 @@ class Row:
     timing: str | None = _column("Whose clock timed the requests.")
     precision_ran: str | None = _column("Share of the multiply-accumulates by the type they really ran in.")
     placement: str | None = _column("Graph nodes by the provider or device that ran them.")
-    threads: int | None = _column("Threads in use, read back from the backend; total over all requests in flight.")
+    threads: int | None = _column("Threads that the backend was found set to use, total over all requests in flight.")
     parity_error: float | None = _column("Largest error of a session, relative to what the inputs change.")
     parity_tolerance: float | None = _column("Largest such error that passes.")
     parity_cosine: float | None = _column("Smallest cosine of a session's centred outputs with the reference's.")
