@@ -21,7 +21,7 @@ from vggbench.measure.request import RoundRequest
 from vggbench.measure.rounds import run_round
 from vggbench.results.journal import JOURNAL_NAME
 from vggbench.results.run_info import FILE_NAME
-from vggbench.runner import Places, resume_run, schedule, verify_plan
+from vggbench.runner import DERIVED_NAMES, Places, resume_run, schedule, verify_plan
 
 pytestmark = pytest.mark.usefixtures("inline_workers")
 
@@ -163,6 +163,15 @@ def test_orders_differ_from_round_to_round():
 
 
 # Folders
+
+
+@pytest.mark.parametrize("name", DERIVED_NAMES)
+def test_somebodys_results_are_not_replaced(places: Places, name: str):
+    places.folder.mkdir(parents=True)
+    (places.folder / name).write_text("precious")
+    with pytest.raises(RunFolderError, match=f"holds a {name} that a run would replace"):
+        start(fake_plan(*TWO), places, execute=made)
+    assert (places.folder / name).read_text() == "precious"
 
 
 def test_a_folder_with_a_run_is_refused(places: Places):

@@ -86,3 +86,10 @@ def test_a_plan_file(command_line: CommandLine, fake_exports: Path, tmp_path: Pa
 def test_wrong_requests_are_2(verify):
     assert verify("--batch-size", "0").code == 2
     assert verify("--device", "cuda").code == 2
+
+
+@pytest.mark.parametrize("fault", ["precision", "fallback"])
+def test_what_ran_as_something_else_is_verified_as_nothing(verify, fault: str):
+    said = verify("--precision", "fp32", backends=f"fake:fault={fault}")
+    assert said.code == 1
+    assert "ran as something else than was asked" in said.err

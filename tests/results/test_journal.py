@@ -154,3 +154,9 @@ def test_a_full_disk_is_one_line(path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(RunFolderError, match="No space left on device"):
         Journal(path).append(RECORDS[0])
+
+
+def test_a_round_that_stands_twice_is_refused(path: Path, whole: bytes):
+    path.write_bytes(whole + whole.splitlines(keepends=True)[0])
+    with pytest.raises(RunFolderError, match="round 1 of cell .* stands here twice"):
+        read_journal(path)
