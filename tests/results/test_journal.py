@@ -158,5 +158,5 @@ def test_a_full_disk_is_one_line(path: Path, monkeypatch: pytest.MonkeyPatch):
 
 def test_a_round_that_stands_twice_is_refused(path: Path, whole: bytes):
     path.write_bytes(whole + whole.splitlines(keepends=True)[0])
-    with pytest.raises(RunFolderError, match="round 1 of cell .* stands here twice"):
+    with pytest.raises(RunFolderError, match=r"round 1 of cell .* stands here twice"):
         read_journal(path)
