@@ -19,9 +19,10 @@ from vggbench.errors import ExportError, RunFolderError
 from vggbench.measure.records import RoundRecord
 from vggbench.measure.request import RoundRequest
 from vggbench.measure.rounds import run_round
+from vggbench.report.derive import DERIVED_NAMES
 from vggbench.results.journal import JOURNAL_NAME
 from vggbench.results.run_info import FILE_NAME
-from vggbench.runner import DERIVED_NAMES, Places, resume_run, schedule, verify_plan
+from vggbench.runner import Places, resume_run, schedule, verify_plan
 
 pytestmark = pytest.mark.usefixtures("inline_workers")
 

@@ -30,7 +30,6 @@ from vggbench.results.rows import derive_rows
 from vggbench.results.run_info import FILE_NAME, SCHEMA_VERSION, Prepared, RunInfo, read_run_info, write_run_info
 from vggbench.version import VERSION
 
-DERIVED_NAMES = ("results.csv", "samples.parquet", "summary.md")
 _LOCK_NAME = ".lock"
 
 
@@ -244,6 +243,8 @@ def _make_folder(folder: Path) -> None:
 
 
 def _refuse_used(folder: Path) -> None:
+    from vggbench.report.derive import DERIVED_NAMES
+
     if (folder / FILE_NAME).exists():
         raise RunFolderError(f"{folder} holds a run already; continue it with --resume or name another folder")
     if (folder / JOURNAL_NAME).exists():  # its rounds would be taken for this run's

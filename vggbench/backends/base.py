@@ -92,11 +92,6 @@ class Evidence:
     flags: Mapping[str, str] = field(default_factory=dict)
 
 
-def threads_per_slot(threads: int, slots: int) -> int:
-    """Return how many threads one slot may use so that all together use at most `threads`; at least one each."""
-    return max(1, threads // slots)
-
-
 class Session(Protocol):
     """A backend opened on one artefact, one device, one batch size, with a fixed number of slots.
 

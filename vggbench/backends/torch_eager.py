@@ -21,7 +21,6 @@ from vggbench.backends.base import (
     Support,
     TensorSpec,
     Unavailable,
-    threads_per_slot,
 )
 from vggbench.environment.cpu import precision_flags
 from vggbench.models.spec import ModelSpec
@@ -129,7 +128,7 @@ class TorchSession(SessionContext):
         self._format = torch.channels_last if channels_last else torch.contiguous_format
         self._inputs: list[torch.Tensor | None] = [None] * in_flight
         self._outputs: list[torch.Tensor | None] = [None] * in_flight
-        self._threads = threads_per_slot(threads, in_flight)
+        self._threads = max(1, threads // in_flight)  # all slots together use no more than asked
         self._thread = threading.local()
         self._set_threads()
 

@@ -117,10 +117,11 @@ def _pace(file: PlanFile | None, rounds: int | None, time_budget_s: float | None
 
 def _show(rows: list[Row], folder: Path, *, strict: bool, json_output: bool) -> None:
     from vggbench.cli.results import judge, print_json, print_report
+    from vggbench.report.derive import DERIVED_NAMES
 
     if json_output:
         print_json(rows)
     else:
         print_report(rows)
-        print(f"written to {folder}: results.csv, summary.md, samples.parquet")
+        print(f"written to {folder}: {', '.join(DERIVED_NAMES)}")
     judge(rows, strict=strict)

@@ -11,13 +11,15 @@ from vggbench.results.journal import JOURNAL_NAME, read_journal
 from vggbench.results.rows import derive_rows
 from vggbench.results.run_info import read_run_info, write_whole
 
+DERIVED_NAMES = (RESULTS, SUMMARY, SAMPLES) = ("results.csv", "summary.md", "samples.parquet")
+
 
 def derive(folder: Path) -> list[Row]:
     """Write `results.csv`, `samples.parquet` and `summary.md` from `run.json` and `rounds.jsonl`; return the rows."""
     info = read_run_info(folder)
     records = read_journal(folder / JOURNAL_NAME)
     rows = derive_rows(info, records)
-    write_whole(folder / "results.csv", lambda file: write_csv(frame(rows), file))
-    write_whole(folder / "samples.parquet", lambda file: write_parquet(sample_frame(records), file))
-    write_whole(folder / "summary.md", lambda file: file.write(summary(info, rows).encode()))
+    write_whole(folder / RESULTS, lambda file: write_csv(frame(rows), file))
+    write_whole(folder / SAMPLES, lambda file: write_parquet(sample_frame(records), file))
+    write_whole(folder / SUMMARY, lambda file: file.write(summary(info, rows).encode()))
     return rows
