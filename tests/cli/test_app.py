@@ -19,7 +19,7 @@ from vggbench.cli.app import app
 GOLDENS = Path(__file__).with_name("goldens")
 WIDTH = 100
 TYPER = "0.29"  # lines break elsewhere in others; what the help says is tested besides
-COMMANDS = ("", "run", "doctor", "export", "report", "verify", "list", "show")
+COMMANDS = ("", "run", "doctor", "export", "report", "verify", "audit", "list", "show")
 
 # Renders every help as on a terminal, without colours.
 RENDER = f"""
@@ -80,7 +80,20 @@ def order_of(text: str) -> list[str]:
 
 
 def test_commands_are_grouped_on_a_terminal_and_elsewhere(helps: dict[str, str], command_line: CommandLine):
-    grouped = ["Start", "run", "doctor", "Artefacts", "export", "report", "CI", "verify", "Learn", "list", "show"]
+    grouped = [
+        "Start",
+        "run",
+        "doctor",
+        "Artefacts",
+        "export",
+        "report",
+        "CI",
+        "verify",
+        "audit",
+        "Learn",
+        "list",
+        "show",
+    ]
     for text in (helps[""], command_line("--help").out):
         assert ["".join(found) for found in order_of(text)] == grouped
 

@@ -34,6 +34,7 @@ def loaded_by(*arguments: str) -> set[str]:
         (("-m", "vggbench", "run", "--help"), HEAVY),
         (("-m", "vggbench", "list"), HEAVY),
         (("-m", "vggbench", "show", "vgg16"), HEAVY),
+        (("-m", "vggbench", "audit", "reports/two-core-cpu"), HEAVY),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

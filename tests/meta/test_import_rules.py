@@ -12,13 +12,13 @@ from tests.meta.repository import ROOT, imports_of, modules
 
 # Each may import those before it.
 ORDER = (
-    *("models", "data", "train", "artefacts", "backends", "parity", "measure", "plan", "results", "report"),
+    *("models", "data", "train", "artefacts", "backends", "parity", "measure", "plan", "results", "audit", "report"),
     *("preparation", "runner", "gate", "api"),
 )
 # Everybody may import these; here is what they may import themselves.
 COMMON = {"errors": set[str](), "version": set[str](), "stats": {"errors"}, "environment": {"errors", "version"}}
 # A job that only compares two runs loads nothing else; names and types of backends are no backends.
-PURE = ("errors", "gate", "plan", "results", "stats")
+PURE = ("audit", "errors", "gate", "plan", "results", "stats")
 NAMES_OF_BACKENDS = {"vggbench.backends", "vggbench.backends.base", "vggbench.backends.registry"}
 FRAMEWORKS = {"onnx", "onnx_ir", "onnxruntime", "onnxscript", "openvino", "torch", "torchvision"}
 HEAVY = FRAMEWORKS | {"pandas", "plotly", "pyarrow", "safetensors", "scipy"}

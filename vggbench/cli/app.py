@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from vggbench.cli.audit import audit
 from vggbench.cli.doctor import doctor
 from vggbench.cli.export import export
 from vggbench.cli.list_variants import list_variants
@@ -67,5 +68,6 @@ app.command("doctor", rich_help_panel=START)(doctor)
 app.command("export", rich_help_panel=ARTEFACTS)(export)
 app.command("report", rich_help_panel=ARTEFACTS)(report)
 app.command("verify", rich_help_panel=CI)(verify)
+app.command("audit", rich_help_panel=CI)(audit)
 app.command("list", rich_help_panel=LEARN)(list_variants)
 app.command("show", rich_help_panel=LEARN)(show)
