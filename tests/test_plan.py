@@ -224,7 +224,7 @@ def test_any_sequence_is_a_list(sizes: Any):
         ({"batch_size": []}, "batch_size: List should have at least 1 item after validation, not 0"),
         ({"variant": [3]}, "variant.0: Input should be a valid string, not 3"),
         ({"input_size": "32"}, "input_size: Input should be a valid integer, not '32'"),
-        ({"colour": "red"}, "'colour' is no key here; there are variant, config, backend"),
+        ({"colour": "red"}, "'colour' is no key here; there are variant, config, onnx, backend"),
         ({"head": ["x" * 100]}, "head: Input should be a valid string, not ['" + "x" * 58 + "..."),
     ],
 )

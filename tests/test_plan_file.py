@@ -64,7 +64,7 @@ CELLS = "[[cells]]\nvariant = 'vgg11'\n"
             "colour = 1\n" + CELLS,
             "'colour' is no key here; there are rounds, time_budget_s, threads, device, seed, cells",
         ),
-        (CELLS + "colour = 1", "'cells.0.colour' is no key here; there are variant, config, backend"),
+        (CELLS + "colour = 1", "'cells.0.colour' is no key here; there are variant, config, onnx, backend"),
         ("rounds = 'six'\n" + CELLS, "rounds: Input should be a valid integer, not 'six'"),
         ("rounds = 0\n" + CELLS, "rounds: Input should be greater than or equal to 1, not 0"),
         ("rounds = 1000000\n" + CELLS, f"rounds: Input should be less than or equal to {MOST_ROUNDS}"),

@@ -46,14 +46,15 @@ def verify(
     *,
     backend: Texts | None = None,
     precision: Texts | None = None,
-    batch_size: int | Sequence[int] = 1,
+    batch_size: int | Sequence[int] | None = None,
     threads: int | None = None,
     exports: str | Path = "exports",
     **shape: Any,
 ) -> pd.DataFrame:
     """Compare every cell's outputs with PyTorch's in float64 and return a row a cell; a failure is a row, not an error.
 
-    `shape` as in `build`; lists make the product of their items. The columns are those of a run's CSV.
+    `shape` as in `build`, and `onnx`, files of networks of your own, which are held against themselves; lists make the
+    product of their items. Without `batch_size` it is 1. The columns are those of a run's CSV.
     """
     from vggbench.plan import Pace
     from vggbench.report.frame import frame
@@ -68,7 +69,7 @@ def run(
     *,
     backend: Texts | None = None,
     precision: Texts | None = None,
-    batch_size: int | Sequence[int] = 1,
+    batch_size: int | Sequence[int] | None = None,
     threads: int | None = None,
     rounds: int | None = None,
     time_budget_s: float | None = None,
@@ -78,8 +79,8 @@ def run(
 ) -> pd.DataFrame:
     """Export, verify and measure every cell, write the run folder, and return a row a cell.
 
-    As `vggbench run`; without `output` the folder is `reports/<time>`. A cell that failed is a row with its reasons,
-    not an error. Raises `RunFolderError` if the folder holds a run already.
+    As `vggbench run`, with arguments as `verify` has them; without `output` the folder is `reports/<time>`. A cell that
+    failed is a row with its reasons, not an error. Raises `RunFolderError` if the folder holds a run already.
     """
     from vggbench.plan import DEFAULT_ROUNDS, Pace
     from vggbench.report.frame import frame
@@ -101,7 +102,7 @@ def _cells(
     variant: Texts | None,
     backend: Texts | None,
     precision: Texts | None,
-    batch_size: int | Sequence[int],
+    batch_size: int | Sequence[int] | None,
     threads: int | None,
     shape: dict[str, Any],
 ) -> tuple[tuple[Cell, ...], dict[str, str]]:

@@ -16,11 +16,12 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError
 
 from vggbench.backends.base import PRECISIONS
 from vggbench.backends.registry import REAL_BACKENDS, check_options, find_backend
 from vggbench.errors import NothingToJudge, PlanError, RequestError
+from vggbench.models.network_file import Network, NetworkFile
 from vggbench.models.spec import ModelSpec, make_spec
 
 DEFAULT_VARIANT = "vgg16_bn"
@@ -33,6 +34,14 @@ LONGEST_BUDGET_S = 7 * 24 * 3600.0  # a week; likewise
 _LONGEST_QUOTE = 60  # characters of a wrong value that say enough of it
 
 
+def _kind(spec: object) -> str:
+    return "onnx" if isinstance(spec, Mapping) and "path" in spec else "vgg"
+
+
+# As in a stored plan; a field that is missing there is missed in the right one of the two.
+_Network = Annotated[Annotated[ModelSpec, Tag("vgg")] | Annotated[NetworkFile, Tag("onnx")], Discriminator(_kind)]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
     """One point of the plan.
@@ -43,7 +52,7 @@ class Cell:
         unsupported: why the cell is not run; empty if it is.
     """
 
-    spec: ModelSpec
+    spec: _Network
     backend: str
     options: Mapping[str, str]
     precision: str
@@ -132,6 +141,7 @@ class Selection(BaseModel):
     # What is not given is chosen; a list that is given and empty would choose everything without a word.
     variant: Annotated[list[str], Many] = Field(default_factory=list, min_length=1)
     config: Annotated[list[str], Many] = Field(default_factory=list, min_length=1)
+    onnx: Annotated[list[str], Many] = Field(default_factory=list, min_length=1)
     backend: Annotated[list[str], Many] = Field(default_factory=list, min_length=1)
     precision: Annotated[list[str], Many] = Field(default_factory=list, min_length=1)
     batch_size: Annotated[list[int], Many] = Field(default=[1], min_length=1)
@@ -145,8 +155,11 @@ class Selection(BaseModel):
     weights: str = "random"
     weights_seed: int = 0
 
-    def specs(self) -> list[ModelSpec]:
-        """Return the model specs that variants and configurations name."""
+    def specs(self) -> list[Network]:
+        """Return the networks that variants, configurations and ONNX files name."""
+        if self.onnx and not self.variant and not self.config:
+            self._refuse_shapes()
+            return self._files()
         shape = self.model_dump(
             include={"batch_norm", "local_response_norm", "head", "input_size", "num_classes", "outputs", "weights"}
         )
@@ -154,7 +167,26 @@ class Selection(BaseModel):
             shape["classifier_width"] = self.classifier_width
         variants = self.variant or ([] if self.config else [DEFAULT_VARIANT])
         named = [make_spec(name, seed=self.weights_seed, **shape) for name in variants]
-        return named + [make_spec(config=text, seed=self.weights_seed, **shape) for text in self.config]
+        return named + [make_spec(config=text, seed=self.weights_seed, **shape) for text in self.config] + self._files()
+
+    def _files(self) -> list[Network]:
+        if not self.onnx:
+            return []
+        from vggbench.artefacts.network_file import read_network_file
+
+        return [read_network_file(name, self.input_size) for name in self.onnx]
+
+    def _refuse_shapes(self) -> None:
+        """Refuse what a file has settled already."""
+        given = self.model_fields_set - {"onnx", "backend", "precision", "batch_size", "input_size"}
+        if given:
+            raise RequestError(f"{', '.join(sorted(given))} cannot be chosen for an ONNX file: it has its own")
+
+    def batch_sizes(self, network: Network) -> list[int]:
+        """Return those asked for; a file that takes one only has that one where none is."""
+        if isinstance(network, NetworkFile):
+            return network.batch_sizes(self.batch_size, chosen="batch_size" in self.model_fields_set)
+        return self.batch_size
 
 
 class PlanFile(BaseModel):
@@ -261,22 +293,30 @@ def _check_threads(threads: int) -> None:
         raise RequestError(f"threads is {threads}; this process may use from 1 to {usable}")
 
 
-def _checked_specs(selection: Selection) -> list[ModelSpec]:
+def _checked_specs(selection: Selection) -> list[Network]:
     for size in selection.batch_size:
         if not 1 <= size <= LARGEST_BATCH:
             raise RequestError(f"batch size is {size}; it must be from 1 to {LARGEST_BATCH}")
     for precision in selection.precision:
         if precision not in PRECISIONS:
             raise RequestError(f"unknown precision {precision!r}; it can be {', '.join(PRECISIONS)}")
-    return selection.specs()
+    specs = selection.specs()
+    for spec in specs:
+        selection.batch_sizes(spec)
+    return specs
 
 
 def _expand_one(
-    selection: Selection, specs: list[ModelSpec], device: str, threads: int, probe: Callable[[str], Probe]
+    selection: Selection, specs: list[Network], device: str, threads: int, probe: Callable[[str], Probe]
 ) -> Iterable[Cell]:
-    for spec, (name, options, known) in product(specs, _backends(selection.backend, device, probe)):
+    backends = selection.backend or [name for name in REAL_BACKENDS if any(not _closed(name, spec) for spec in specs)]
+    usable = list(_backends(backends, device, probe, asked=bool(selection.backend)))
+    for spec, (name, options, known) in product(specs, usable):
+        closed = _closed(name, spec)
+        if closed and not selection.backend:
+            continue
         native = [precision for precision in PRECISIONS if not known.precisions.get(precision, "unknown")]
-        for precision, size in product(selection.precision or native, selection.batch_size):
+        for precision, size in product(selection.precision or native, selection.batch_sizes(spec)):
             yield Cell(
                 spec=spec,
                 backend=name,
@@ -286,8 +326,15 @@ def _expand_one(
                 batch_size=size,
                 threads=threads,
                 in_flight=_in_flight(threads),
-                unsupported=known.precisions.get(precision, f"{name} does not know {precision}"),
+                unsupported=closed or known.precisions.get(precision, f"{name} does not know {precision}"),
             )
+
+
+def _closed(backend: str, spec: Network) -> str:
+    """Return why a backend cannot run the network at all; empty if it can."""
+    if not isinstance(spec, NetworkFile) or find_backend(parse_backend(backend)[0]).artefact_kind == "onnx":
+        return ""
+    return f"{backend} opens no ONNX file; measure it with onnxruntime or openvino"
 
 
 def _in_flight(threads: int) -> int:
@@ -296,9 +343,9 @@ def _in_flight(threads: int) -> int:
 
 
 def _backends(
-    asked: list[str], device: str, probe: Callable[[str], Probe]
+    names: Sequence[str], device: str, probe: Callable[[str], Probe], *, asked: bool
 ) -> Iterable[tuple[str, dict[str, str], Probe]]:
-    parsed = [parse_backend(text) for text in asked or REAL_BACKENDS]
+    parsed = [parse_backend(text) for text in names]
     named = [(name, check_options(find_backend(name), options)) for name, options in parsed]
     for name, options in named:
         known = probe(name)

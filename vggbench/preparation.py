@@ -5,11 +5,13 @@ Imports torch and onnx only where something has to be made.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vggbench.artefacts.artefact import Artefact, check_files
 from vggbench.backends.registry import find_backend
@@ -17,7 +19,7 @@ from vggbench.backends.script import script_artefact, script_reference
 from vggbench.errors import CellError
 from vggbench.measure.records import Failure
 from vggbench.models.layers import mac_layers, totals, walk
-from vggbench.models.spec import ModelSpec
+from vggbench.models.network_file import Network, NetworkFile
 from vggbench.parity.metrics import amplification
 from vggbench.parity.tolerance import tolerance
 from vggbench.plan import Cell, Plan
@@ -26,36 +28,56 @@ from vggbench.results.run_info import Prepared
 
 @dataclass(frozen=True, slots=True)
 class Materials:
-    """What one cell's rounds open: the artefact, and the reference its outputs are held against."""
+    """What one cell's rounds open, the reference its outputs are held against, and what one image costs."""
 
     artefact: Artefact
     reference: Artefact
     tolerance: float
+    macs: int
+    parameters: int
 
 
 def materials(cell: Cell, exports: Path) -> Materials:
     """Return the cell's materials, made where they do not exist yet; raises what exporting raises."""
-    kind = find_backend(cell.backend).artefact_kind
-    artefact, reference = _files(kind, cell.spec, exports)
+    artefact, reference = _files(find_backend(cell.backend).artefact_kind, cell.spec, exports)
     check_files(reference)  # read here and now; the artefact is checked where it is opened
-    with np.load(reference.path, allow_pickle=False) as arrays:
-        # A scripted reference has no layers.
-        grown = arrays["amplifications"].tolist() if "amplifications" in arrays else amplification(arrays["logits"])
-    lengths = [layer.reduction_length for layer in mac_layers(cell.spec)]
-    return Materials(artefact, reference, tolerance(cell.precision, lengths, grown))
+    with np.load(reference.path, allow_pickle=False) as stored:
+        arrays = dict(stored)
+    # A scripted reference has no layers.
+    grown = arrays["amplifications"].tolist() if "amplifications" in arrays else amplification(arrays["logits"])
+    macs, lengths, parameters = _work(cell.spec, arrays)
+    return Materials(artefact, reference, tolerance(cell.precision, lengths, grown), macs, parameters)
 
 
-def _files(kind: str, spec: ModelSpec, exports: Path) -> tuple[Artefact, Artefact]:
+def _work(network: Network, arrays: Mapping[str, NDArray[Any]]) -> tuple[int, list[int], int]:
+    """Return one image's MACs, each layer's reduction length, and the parameters."""
+    if isinstance(network, NetworkFile):
+        return int(arrays["macs"].sum()), arrays["reduction_lengths"].tolist(), network.parameters
+    whole = totals(walk(network))
+    return whole.macs, [layer.reduction_length for layer in mac_layers(network)], whole.parameters
+
+
+def _files(kind: str, network: Network, exports: Path) -> tuple[Artefact, Artefact]:
+    if isinstance(network, NetworkFile):
+        return _files_of_file(network, exports)
     if kind == "script":
-        script = script_artefact(spec, exports)
-        return script, script_reference(spec, exports, script)
+        script = script_artefact(network, exports)
+        return script, script_reference(network, exports, script)
     from vggbench.artefacts.onnx import onnx_artefact
     from vggbench.artefacts.weights import weights_artefact
     from vggbench.parity.reference import reference_artefact
 
-    weights = weights_artefact(spec, exports)
-    artefact = weights if kind == "weights" else onnx_artefact(spec, exports, weights)
-    return artefact, reference_artefact(spec, exports, weights)
+    weights = weights_artefact(network, exports)
+    artefact = weights if kind == "weights" else onnx_artefact(network, exports, weights)
+    return artefact, reference_artefact(network, exports, weights)
+
+
+def _files_of_file(network: NetworkFile, exports: Path) -> tuple[Artefact, Artefact]:
+    from vggbench.artefacts.network_file import network_artefact
+    from vggbench.parity.self_reference import self_reference_artefact
+
+    artefact = network_artefact(network, exports)
+    return artefact, self_reference_artefact(network, exports, artefact)
 
 
 def prepare_all(
@@ -74,18 +96,17 @@ def prepare_all(
             failure = Failure(stage="prepare", status="failed", reason=str(error))
             kept[cell.id] = replace(Prepared(), failure=failure)
         else:
-            kept[cell.id] = _prepared(cell, found[cell.id])
+            kept[cell.id] = _prepared(found[cell.id])
     return kept, found
 
 
-def _prepared(cell: Cell, found: Materials) -> Prepared:
-    whole = totals(walk(cell.spec))
+def _prepared(found: Materials) -> Prepared:
     artefact = found.artefact.to_json() | {"folder": Path(found.artefact.folder).name}
     return Prepared(
         artefact=artefact,
         artefact_bytes=found.artefact.bytes,
         reference_sha256=found.reference.sha256,
         tolerance=found.tolerance,
-        macs=whole.macs,
-        parameters=whole.parameters,
+        macs=found.macs,
+        parameters=found.parameters,
     )

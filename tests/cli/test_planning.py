@@ -40,7 +40,19 @@ def test_nothing_given_is_nothing_chosen():
 
 def test_every_option_is_a_field_of_a_selection():
     choice = chosen(
-        *("--variant", "A,vgg16", "--variant", "E", "--config", "8,M", "--batch-norm", "--lrn", "divided"),
+        *(
+            "--variant",
+            "A,vgg16",
+            "--variant",
+            "E",
+            "--config",
+            "8,M",
+            "--onnx",
+            "a,b",
+            "--batch-norm",
+            "--lrn",
+            "divided",
+        ),
         *("--num-classes", "7", "--input-size", "32", "--head", "flatten", "--classifier-width", "9"),
         *("--outputs", "probabilities", "--weights", "init", "--seed", "4", "--backend", "torch,fake:fault=nan"),
         *("--precision", "fp32, bf16", "--batch-size", "1", "--batch-size", "2,4", "--threads", "1", "--own"),
@@ -48,6 +60,7 @@ def test_every_option_is_a_field_of_a_selection():
     assert choice.chosen == {
         "variant": ["A", "vgg16", "E"],
         "config": "8,M",
+        "onnx": ["a,b"],
         "batch_norm": True,
         "local_response_norm": "divided",
         "num_classes": 7,

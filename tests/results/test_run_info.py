@@ -63,7 +63,7 @@ def changed(path: Path, *keys: str | int, value: Any) -> None:
         (("plan", "rounds"), "6", "plan.rounds: Input should be a valid integer"),
         (("plan", "rounds"), 0, "plan.rounds: Input should be greater than or equal to 1"),
         (("plan", "cells", 0, "threads"), None, "plan.cells.0.threads: Input should be a valid integer"),
-        (("plan", "cells", 0, "spec", "head"), ..., "plan.cells.0.spec.head: Field required"),
+        (("plan", "cells", 0, "spec", "head"), ..., "plan.cells.0.spec.vgg.head: Field required"),
         (("plan", "cells", 0, "spec", "head"), "round", "the plan in it cannot be read: head is 'round'"),
         (("plan", "cells", 0, "spec", "configuration"), "8,X", "the plan in it cannot be read: "),
         (("environment",), [], "environment: "),

@@ -25,7 +25,8 @@ REMEDY = "remove the folder and export again"
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 # A plain name: a manifest cannot point outside its own folder.
-FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
+FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"
+FileName = Annotated[str, Field(pattern=FILE_NAME)]
 
 
 class _Strict(BaseModel):

@@ -34,7 +34,7 @@ from vggbench.artefacts.manifest import (
     write_manifest,
 )
 from vggbench.errors import ArtefactError, ExportError
-from vggbench.models.spec import ModelSpec
+from vggbench.models.network_file import Network, NetworkFile
 from vggbench.version import VERSION
 
 DEFAULT_EXPORTS = Path("exports")
@@ -63,7 +63,7 @@ class Request:
     kind: str
     format: str
     main: str
-    spec: ModelSpec
+    spec: Network
     precision: str
     material: Mapping[str, Any]
     parent: str | None = None
@@ -151,9 +151,11 @@ def tool_versions(*distributions: str) -> dict[str, str]:
         raise ExportError(f"the package {error.name} is not installed; install vggbench again") from error
 
 
-def portable_spec(spec: ModelSpec) -> dict[str, Any]:
-    """Return the spec as JSON data without the folder that its weights file lay in."""
+def portable_spec(spec: Network) -> dict[str, Any]:
+    """Return the spec as JSON data without the folder that its file, or its weights file, lay in."""
     data = spec.to_json()
+    if isinstance(spec, NetworkFile):
+        return data | {"path": Path(spec.path).name}
     return data if spec.has_generated_weights else data | {"weights": Path(spec.weights).name}
 
 

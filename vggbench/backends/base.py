@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggbench.artefacts.artefact import Artefact
+from vggbench.models.network_file import network_from_json
+from vggbench.models.spec import IMAGE_CHANNELS
 
 Precision = Literal["fp32", "bf16"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
@@ -50,6 +52,16 @@ class TensorSpec:
     name: str
     dtype: str
     shape: tuple[int, ...]
+
+
+def tensor_specs(artefact: Artefact, batch_size: int) -> tuple[TensorSpec, TensorSpec]:
+    """Return the input of an ONNX artefact, and the output that is held against the reference."""
+    network = network_from_json(artefact.spec)
+    image = batch_size, IMAGE_CHANNELS, network.input_size, network.input_size
+    return (
+        TensorSpec(network.input_name, "float32", image),
+        TensorSpec(network.output_name, "float32", (batch_size, network.num_classes)),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,10 +25,9 @@ from vggbench.backends.base import (
     Options,
     SessionContext,
     Support,
-    TensorSpec,
     Unavailable,
+    tensor_specs,
 )
-from vggbench.models.spec import ModelSpec
 
 _PROVIDER = "CPUExecutionProvider"
 _LOG_ERRORS = 3  # ONNX Runtime's severity scale: 3 is error
@@ -84,10 +83,8 @@ class OnnxRuntimeSession(SessionContext):
     def __init__(self, artefact: Artefact, batch_size: int, threads: int, in_flight: int) -> None:
         import onnxruntime
 
-        spec = ModelSpec.from_json(artefact.spec)
         self.slots = in_flight
-        self.input_spec = TensorSpec("input", "float32", (batch_size, 3, spec.input_size, spec.input_size))
-        self.output_spec = TensorSpec("logits", "float32", (batch_size, spec.num_classes))
+        self.input_spec, self.output_spec = tensor_specs(artefact, batch_size)
         # The slots' callers compute too, and share the pool's further threads.
         self._pool = max(1, threads - in_flight + 1)
         self._profiles = tempfile.TemporaryDirectory(prefix="vggbench-profile-")

@@ -22,10 +22,9 @@ from vggbench.backends.base import (
     Options,
     SessionContext,
     Support,
-    TensorSpec,
     Unavailable,
+    tensor_specs,
 )
-from vggbench.models.spec import ModelSpec
 
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
 _PRECISION_NAMES = {"f32": "fp32", "bf16": "bf16", "f16": "fp16", "i8": "int8", "u8": "int8", "I8": "int8"}
@@ -84,10 +83,8 @@ class OpenVinoSession(SessionContext):
     def __init__(self, artefact: Artefact, precision: str, batch_size: int, threads: int, in_flight: int) -> None:
         import openvino
 
-        spec = ModelSpec.from_json(artefact.spec)
         self.slots = in_flight
-        self.input_spec = TensorSpec("input", "float32", (batch_size, 3, spec.input_size, spec.input_size))
-        self.output_spec = TensorSpec("logits", "float32", (batch_size, spec.num_classes))
+        self.input_spec, self.output_spec = tensor_specs(artefact, batch_size)
         self._ov = openvino
         core = openvino.Core()
         model = core.read_model(artefact.path)
@@ -160,7 +157,8 @@ class _Node:
         """Trust the kernel's own suffix (`brgconv_avx512_bf16`) before the layer's declared precision."""
         suffix = self._primitive.rsplit("_", 1)[-1]
         data, weights = self._input_shapes[:2]
-        per_output = math.prod(weights[1:]) if self.kind == "Convolution" else data[-1]
+        grouped = len(weights) > len(self.output_shape)  # (groups, outputs of one, inputs of one, kernel...)
+        per_output = math.prod(weights[1 + grouped :]) if self.kind == "Convolution" else data[-1]
         ran = _PRECISION_NAMES.get(suffix) or _PRECISION_NAMES.get(self._precision, self._precision)
         return LayerEvidence(
             name=self.name,

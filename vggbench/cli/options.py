@@ -35,6 +35,17 @@ ConfigOption = Annotated[
         rich_help_panel=_MODEL,
     ),
 ]
+OnnxOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--onnx",
+        metavar="FILE",
+        help="A network of your own as ONNX: one image input (N, 3, S, S), one output (N, classes), both fp32. It is "
+        "held against itself. Repeatable.",
+        show_default=False,
+        rich_help_panel=_MODEL,
+    ),
+]
 BatchNormOption = Annotated[
     bool | None,
     typer.Option(

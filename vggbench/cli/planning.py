@@ -18,6 +18,7 @@ from vggbench.cli.options import (
     InputSizeOption,
     LocalResponseNormOption,
     NumClassesOption,
+    OnnxOption,
     OutputsOption,
     SeedOption,
     VariantsOption,
@@ -130,6 +131,7 @@ class CellChoice:
 def choose_cells(
     variant: VariantsOption = None,
     config: ConfigOption = None,
+    onnx: OnnxOption = None,
     batch_norm: BatchNormOption = None,
     local_response_norm: LocalResponseNormOption = None,
     num_classes: NumClassesOption = None,
@@ -150,6 +152,7 @@ def choose_cells(
     chosen = {
         "variant": split_commas(variant) or None,
         "config": config,
+        "onnx": onnx,
         "batch_norm": batch_norm,
         "local_response_norm": local_response_norm,
         "num_classes": num_classes,

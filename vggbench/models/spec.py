@@ -104,6 +104,16 @@ class ModelSpec:
         return self.feature_channels * side * side
 
     @property
+    def input_name(self) -> str:
+        """What the exported file calls its input."""
+        return "input"
+
+    @property
+    def output_name(self) -> str:
+        """What the exported file calls the output that is held against the reference."""
+        return "logits"
+
+    @property
     def has_generated_weights(self) -> bool:
         """Whether the weights come from the seed and not from a file."""
         return self.weights in GENERATED_WEIGHTS
@@ -115,13 +125,7 @@ class ModelSpec:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ModelSpec:
         """Rebuild a spec; `RequestError` names the field that is missing, unknown or of a wrong type."""
-        kinds = {field.name: {"str": str, "int": int, "bool": bool}[str(field.type)] for field in fields(cls)}
-        if differing := kinds.keys() ^ data.keys():
-            raise RequestError(f"model spec: fields missing or unknown: {', '.join(sorted(differing))}")
-        for name, kind in kinds.items():
-            if type(data[name]) is not kind:
-                raise RequestError(f"model spec: {name} is {data[name]!r}, not of type {kind.__name__}")
-        return cls(**data)
+        return cls(**checked_fields(cls, data, "model spec"))
 
     def digest(self) -> str:
         """Return 16 hex characters that name the function: the same for the same weights wherever their file lies."""
@@ -130,6 +134,17 @@ class ModelSpec:
             content |= {"weights": "file", "seed": 0}
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def checked_fields(kind: type[Any], data: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """Return plain data that has exactly the fields of a dataclass, each of its type; `RequestError` if it does not."""
+    kinds = {field.name: {"str": str, "int": int, "bool": bool}[str(field.type)] for field in fields(kind)}
+    if differing := kinds.keys() ^ data.keys():
+        raise RequestError(f"{what}: fields missing or unknown: {', '.join(sorted(differing))}")
+    for name, expected in kinds.items():
+        if type(data[name]) is not expected:
+            raise RequestError(f"{what}: {name} is {data[name]!r}, not of type {expected.__name__}")
+    return dict(data)
 
 
 def make_spec(

@@ -18,7 +18,9 @@ def _column(description: str) -> Any:
 class Row:
     """What a cell became. Missing is None, never 0."""
 
-    variant: str | None = _column("Named architecture; `custom` or `custom_bn` for a configuration of one's own.")
+    variant: str | None = _column(
+        "Named architecture; `custom` or `custom_bn` for a configuration of one's own; an ONNX file's name."
+    )
     configuration: str | None = _column("Layers in order: channels of a 3x3 convolution, `@1` for 1x1, `M` a pool.")
     backend: str | None = _column("What ran the artefact.")
     options: str | None = _column("Backend options as `name=value`, separated by spaces.")
@@ -31,7 +33,7 @@ class Row:
     classifier_width: int | None = _column("Width of the hidden linear layers.")
     local_response_norm: str | None = _column("`none`, or how AlexNet's formula is read: `literal`, `divided`.")
     outputs: str | None = _column("What the timed network returns: `logits` or `probabilities`.")
-    weights: str | None = _column("`random`, `init` or `file`, with the seed.")
+    weights: str | None = _column("`random` or `init` with the seed, or `file` with the start of its hash.")
     status: str | None = _column("The gravest finding, or `ok`.")
     reasons: str | None = _column("Every finding: why, and what to do; separated by `; `.")
     latency_ms: float | None = _column(
@@ -57,6 +59,10 @@ class Row:
     precision_ran: str | None = _column("Share of the multiply-accumulates by the type they really ran in.")
     placement: str | None = _column("Graph nodes by the provider or device that ran them.")
     threads: int | None = _column("Threads that the backend was found set to use, total over all requests in flight.")
+    reference: str | None = _column(
+        "What outputs are held against: `float64 module` is PyTorch's network in float64; `against itself` is the ONNX "
+        "file that was given, evaluated in float64 without optimisation."
+    )
     parity_error: float | None = _column("Largest error of a session, relative to what the inputs change.")
     parity_tolerance: float | None = _column("Largest such error that passes.")
     parity_cosine: float | None = _column("Smallest cosine of a session's centred outputs with the reference's.")

@@ -11,6 +11,7 @@ from typing import Any
 
 from vggbench.measure.records import RoundRecord, SessionRecord, gave_up
 from vggbench.measure.validity import Finding, gravest, is_of_what_was_asked, judge_evidence, precision_shares
+from vggbench.models.network_file import Network, NetworkFile
 from vggbench.plan import DEFAULT_ROUNDS, Cell, format_options
 from vggbench.results.columns import Row
 from vggbench.results.run_info import Prepared, RunInfo
@@ -53,22 +54,13 @@ def _row(info: RunInfo, planned_rounds: int, cell: Cell, records: Sequence[Round
 
 
 def _identity(info: RunInfo, cell: Cell, prepared: Prepared) -> dict[str, Any]:
-    spec = cell.spec
     return {
-        "variant": spec.variant,
-        "configuration": spec.configuration,
+        **_network(cell.spec),
         "backend": cell.backend,
         "options": " ".join(format_options(cell.options)) or None,
         "precision": cell.precision,
         "device": cell.device,
         "batch_size": cell.batch_size,
-        "input_size": spec.input_size,
-        "num_classes": spec.num_classes,
-        "head": spec.head,
-        "classifier_width": spec.classifier_width,
-        "local_response_norm": spec.local_response_norm,
-        "outputs": spec.outputs,
-        "weights": f"{spec.weights} {spec.seed}" if spec.has_generated_weights else f"file {spec.weights_sha256[:12]}",
         "requests_in_flight": cell.in_flight,
         "parameters": prepared.parameters or None,
         "gmacs": prepared.macs / 1e9 if prepared.macs else None,
@@ -79,7 +71,27 @@ def _identity(info: RunInfo, cell: Cell, prepared: Prepared) -> dict[str, Any]:
         "commit": info.environment.get("commit"),
         "started_at": info.started_at,
         "cell_id": cell.id,
+    }
+
+
+def _network(spec: Network) -> dict[str, Any]:
+    shared = {
+        "variant": spec.variant,
+        "input_size": spec.input_size,
+        "num_classes": spec.num_classes,
         "spec_hash": spec.digest(),
+    }
+    if isinstance(spec, NetworkFile):
+        return {**shared, "weights": f"file {spec.sha256[:12]}", "reference": "against itself"}
+    return {
+        **shared,
+        "configuration": spec.configuration,
+        "head": spec.head,
+        "classifier_width": spec.classifier_width,
+        "local_response_norm": spec.local_response_norm,
+        "outputs": spec.outputs,
+        "weights": f"{spec.weights} {spec.seed}" if spec.has_generated_weights else f"file {spec.weights_sha256[:12]}",
+        "reference": "float64 module",
     }
 
 
