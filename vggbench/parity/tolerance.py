@@ -31,6 +31,10 @@ the direct sum of the same layer; F(2x2, 3x3) is as exact as the direct sum (Lav
 convolutional neural networks", CVPR 2016). F(6x6, 3x3) has 6.9, which fits only where it sums in blocks, or in some
 layers. And the error of one network scatters around its root mean square, more so in a narrow one.
 
+No tolerance is wider than `LARGEST`. Of all outputs that are the same for each of N images the mean of the reference's
+is the nearest, and its error is `sqrt((N - 1) / N)` of the signal: 0.935 for 8 images, `sqrt(1 / 2)` for two, the
+fewest that have a signal. At or above that an output may have nothing to do with its input.
+
 Seen on a CPU, tolerance over error, with PyTorch, ONNX Runtime and OpenVINO: untrained networks of 5 to 16 layers, fp32
 6 to 40, bf16 5 to 12; vgg16_bn at 224 pixels, fp32 9 to 27, bf16 5 to 7. Small trained networks with batch norm, on
 images unlike those they learned: fp32 5, bf16 2.4 at the least with the layers' amplifications, and bf16 0.8 with the
@@ -66,7 +70,7 @@ ARITHMETIC: Mapping[str, Arithmetic] = {
 ROUNDING = 1 / math.sqrt(8 * math.log(2))  # root mean square of one rounding, in unit roundoffs
 ROUNDINGS_PER_LAYER = 4  # weights, output, and where batch norm is not fused its parameters and its output
 MARGIN = 4.0  # Winograd's F(4x4, 3x3) in every layer costs 3.6
-WHOLE_SIGNAL = 1.0  # an error as large as the signal: outputs say nothing of the inputs, so no tolerance is wider
+LARGEST = math.sqrt(1 / 2)  # the error of the best output that ignores its input, over any number of images
 
 
 def tolerance(precision: str, reduction_lengths: Sequence[int], amplification: float | Sequence[float]) -> float:
@@ -83,7 +87,7 @@ def tolerance(precision: str, reduction_lengths: Sequence[int], amplification: f
         raise ValueError(f"amplifications are positive, one a layer, not {gains} for {len(shares)} layers")
     kept_share_of_norm = gains[-1] * math.hypot(*shares)
     kept_share_of_signal = math.hypot(*(gain * share for gain, share in zip(gains, shares, strict=True)))
-    return min(MARGIN * max(kept_share_of_norm, kept_share_of_signal), WHOLE_SIGNAL)
+    return min(MARGIN * max(kept_share_of_norm, kept_share_of_signal), LARGEST)
 
 
 def expected_error(precision: str, reduction_lengths: Sequence[int]) -> float:
