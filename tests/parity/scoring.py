@@ -1,80 +1,128 @@
-"""Whether a mutation changes the function, told in float64, and whether parity sees it in fp32."""
+"""Whether damage changes the function, told in float64, and whether the parity check sees it in every backend.
+
+The torch backend runs the changed chain, the others a damaged copy of the exported file.
+"""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from pathlib import Path
+from tempfile import mkdtemp
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from numpy.typing import NDArray
+from torch import nn
 
-from tests.parity.mutations import Chain, Mutation, chain_of
-from vggbench.data.synthetic import images
+from tests.parity.chain import Chain, Network, cast_products, chain_of, run
+from tests.parity.damage import Mutation
+from tests.parity.damaged_file import ExportedFile
+from tests.parity.score import Engine, Score
+from vggbench.artefacts.onnx import onnx_artefact
+from vggbench.artefacts.weights import weights_artefact
+from vggbench.backends.base import PRECISIONS, Available, Session
+from vggbench.backends.registry import find_backend
+from vggbench.backends.torch_eager import TorchSession
 from vggbench.models.layers import mac_layers
 from vggbench.models.spec import ModelSpec
-from vggbench.models.weights import build_module
+from vggbench.models.weights import load_module
 from vggbench.parity.check import Verdict, check
-from vggbench.parity.metrics import amplification, compare
-from vggbench.parity.tolerance import tolerance
+from vggbench.parity.metrics import compare
+from vggbench.parity.reference import reference_artefact
+from vggbench.parity.tolerance import MARGIN, expected_error, tolerance
 
 FP64_OVER_FP32 = 2.0**-29  # of the unit roundoffs: the same derivation, for float64's own error
+BACKENDS = ("torch", "onnxruntime", "openvino")  # compiling anew for each mutant would take a minute each
 
 
-@dataclass(frozen=True)
-class Score:
-    """One mutant: how far float64 moves, and what the check says in fp32."""
-
-    name: str
-    change: float
-    verdict: Verdict
-
-    @property
-    def equivalent(self) -> bool:
-        """The float64 outputs moved by no more than the rounding of float64."""
-        return self.change <= self.verdict.tolerance * FP64_OVER_FP32
-
-    def __str__(self) -> str:
-        state = "equivalent" if self.equivalent else "MISSED" if self.verdict.passed else "caught"
-        error = self.verdict.metrics.signal_error if self.verdict.metrics else float("nan")
-        return f"{self.name:45} {state:10} float64 {self.change:9.2e}  fp32 {error:9.2e}"
+def engines(backends: Iterable[str] = BACKENDS) -> tuple[Engine, ...]:
+    """Return every backend that this machine has, in every precision that it has natively."""
+    found = [(name, find_backend(name)) for name in backends]
+    return tuple(
+        Engine(name, precision)
+        for precision in PRECISIONS
+        for name, backend in found
+        if isinstance(backend.availability("cpu"), Available) and backend.supports(precision, "cpu").supported
+    )
 
 
 class Laboratory:
-    """The undamaged network in both precisions, and the scores of damaged ones against its float64 outputs."""
+    """The undamaged network, exported, and the scores of damaged ones against its float64 outputs.
 
-    def __init__(self, spec: ModelSpec, count: int = 8) -> None:
-        self.spec = spec
-        self.inputs = torch.from_numpy(images(count, spec.input_size, seed=0))
-        self.chain = chain_of(build_module(spec))
-        self._double = {id(layer): copy.deepcopy(layer).double() for layer in self.chain}
-        self.reference = run([self._double[id(layer)] for layer in self.chain], self.inputs.double()).numpy()
+    Damaged files are left in the folder of the exports, which is the caller's to remove.
+    """
+
+    def __init__(self, spec: ModelSpec, exports: Path, engines: Iterable[Engine], threads: int) -> None:
+        self.spec, self.engines, self._threads = spec, tuple(engines), threads
+        weights = weights_artefact(spec, exports)
+        with np.load(reference_artefact(spec, exports, weights).path) as arrays:
+            self._images, amplifications = arrays["inputs"], arrays["amplifications"].tolist()
         lengths = [layer.reduction_length for layer in mac_layers(spec)]
-        self.tolerance = tolerance("fp32", lengths, amplification(self.reference))
+        precisions = {each.precision for each in self.engines} | {"fp32"}
+        self.tolerances = {each: tolerance(each, lengths, amplifications) for each in precisions}
+        self._own_tolerances = {each: MARGIN * expected_error(each, lengths) for each in precisions}
+        self.chain = chain_of(load_module(spec, weights.path))
+        self._double = {id(layer): copy.deepcopy(layer).double() for layer in self.chain}
+        self.reference = run(map(self._in_double, self.chain), torch.from_numpy(self._images).double()).numpy()
+        folder = Path(mkdtemp(prefix="damaged-", dir=exports))
+        self._file = ExportedFile(onnx_artefact(spec, exports, weights), self.chain, folder)
 
-    def undamaged(self) -> Verdict:
-        """Return what the check says of the network itself in fp32."""
-        return check(run(self.chain, self.inputs).numpy(), self.reference, self.tolerance)
+    def undamaged(self, engine: Engine) -> Verdict:
+        """Return what the check says of the network itself."""
+        return self._check(self._outputs(engine, self.chain), engine)
 
     def scores(self, mutations: Mapping[str, Mutation]) -> Iterator[Score]:
-        """Score every mutation that the network has a place for, walking the chain once.
+        """Score every mutation that the network has a place for in every engine, walking the chain once.
 
-        What comes before the first change is computed once for all of them.
+        What comes before the first change is computed once for all of them in float64.
         """
         starts = {name: self._first_change(mutate(self.chain, self.spec)) for name, mutate in mutations.items()}
-        single, double = self.inputs, self.inputs.double()
+        exact = torch.from_numpy(self._images).double()
         for start, layer in enumerate([*self.chain, nn.Identity()]):
             for name in [name for name, first in starts.items() if first == start]:
                 # Made again here: all of a large network's mutants together would fill the memory.
-                rest = (mutations[name](self.chain, self.spec) or [])[start:]
-                observed, truth = run(rest, single), run(map(self._in_double, rest), double)
-                yield self._score(name, observed.numpy(), truth.numpy())
-            single, double = run([layer], single), run([self._in_double(layer)], double)
+                mutant = mutations[name](self.chain, self.spec) or []
+                truth = run(map(self._in_double, mutant[start:]), exact).numpy()
+                yield from self._scores(name, mutant, truth)
+            exact = run([self._in_double(layer)], exact)
 
-    def _score(self, name: str, observed: np.ndarray, truth: np.ndarray) -> Score:
+    def _scores(self, name: str, mutant: Chain, truth: NDArray[np.float64]) -> Iterator[Score]:
         change = compare(truth, self.reference).signal_error
-        return Score(name, change, check(observed, self.reference, self.tolerance))
+        equivalent = change <= self.tolerances["fp32"] * FP64_OVER_FP32
+        for engine in self.engines:
+            observed = self._outputs(engine, mutant)
+            verdict = self._check(observed, engine)
+            error = None if verdict.metrics is None else verdict.metrics.signal_error
+            departure = float(np.linalg.norm(observed - truth) / max(np.linalg.norm(truth), np.finfo(float).tiny))
+            own = self._own_tolerances[engine.precision]
+            yield Score(name, engine, change, equivalent, verdict.passed, error, verdict.tolerance, departure, own)
+
+    def _check(self, observed: NDArray[np.float32], engine: Engine) -> Verdict:
+        return check(observed, self.reference, self.tolerances[engine.precision])
+
+    def _outputs(self, engine: Engine, chain: Chain) -> NDArray[np.float32]:
+        with self._open(engine, chain) as session:
+            session.stage(0, self._images)
+            session.enqueue(0)
+            session.wait(0)
+            return session.fetch(0)
+
+    def _open(self, engine: Engine, chain: Chain) -> Session:
+        count, threads = len(self._images), self._threads
+        backend = find_backend(engine.backend)
+        if backend.artefact_kind == "weights":
+            cast = chain if engine.precision == "fp32" else list(cast_products(chain, torch.bfloat16))
+            return TorchSession(Network(cast), self.spec, count, threads, 1, engine.precision, channels_last=False)
+        return backend.open(
+            self._file.damaged(chain),
+            device="cpu",
+            precision=engine.precision,
+            batch_size=count,
+            threads=threads,
+            in_flight=1,
+            options={},
+        )
 
     def _first_change(self, mutant: Chain | None) -> int | None:
         if mutant is None:
@@ -84,11 +132,3 @@ class Laboratory:
 
     def _in_double(self, layer: nn.Module) -> nn.Module:
         return self._double.get(id(layer)) or copy.deepcopy(layer).double()
-
-
-def run(chain: Iterable[nn.Module], x: Tensor) -> Tensor:
-    """Run layers one after the other."""
-    with torch.inference_mode():
-        for layer in chain:
-            x = layer.eval()(x)
-    return x
