@@ -5,7 +5,7 @@ export VENV PYTHON
 BIN = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: bench test lint clean help
+.PHONY: bench test verify-all lint clean help
 
 bench: ## build, export, verify, measure and report on this machine
 	@.ci/environment run
@@ -14,6 +14,10 @@ bench: ## build, export, verify, measure and report on this machine
 test: ## the whole test suite, with coverage
 	@.ci/environment test
 	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+
+verify-all: ## can parity be fooled? every mutant and every variant at full size; ARGS=--resume goes on
+	@.ci/environment test
+	$(BIN)/python -m tests.parity.verify_all $(ARGS)
 
 lint: ## style, format and types
 	@.ci/environment test
@@ -26,4 +30,4 @@ clean: ## remove the environment, caches and build folders; exports and reports 
 	find vggbench tests benchmarks -type d -name __pycache__ -prune -exec rm -rf {} +
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -47,10 +47,10 @@ def averaged(dim: int, count: int) -> nn.Module:
     return nn.Sequential(mean, taken(dim, [0] * count))
 
 
-def padded(before_: int, after_: int, torch_mode: str, mode: str) -> Operation:
+def padded(start: int, end: int, torch_mode: str, mode: str) -> Operation:
     """Pad rows and columns alike."""
-    pads = torch.tensor([0, 0, before_, before_, 0, 0, after_, after_])
-    sides = (before_, after_) * 2
+    pads = torch.tensor([0, 0, start, start, 0, 0, end, end])
+    sides = (start, end) * 2
     return Operation("Pad", lambda x, _pads: functional.pad(x, sides, mode=torch_mode), pads, mode=mode)
 
 
