@@ -94,6 +94,10 @@ class TestFixedBatch:
         with pytest.raises(RequestError, match=f"four takes batches of 4 images only; {words}"):
             cells_of(onnx=fixed, batch_size=asked)
 
+    def test_it_has_a_limit(self, tmp_path: Path):
+        with pytest.raises(RequestError, match="batch size is 1000000000; it must be from 1 to"):
+            cells_of(onnx=str(write(tmp_path / "net.onnx", residual(batch=10**9))))
+
     def test_beside_other_networks_they_keep_the_default(self, fixed: str):
         cells = cells_of(onnx=fixed, variant="vgg11")
         assert {(cell.spec.variant, cell.batch_size) for cell in cells} == {("vgg11", 1), ("four", 4)}

@@ -294,16 +294,20 @@ def _check_threads(threads: int) -> None:
 
 
 def _checked_specs(selection: Selection) -> list[Network]:
-    for size in selection.batch_size:
-        if not 1 <= size <= LARGEST_BATCH:
-            raise RequestError(f"batch size is {size}; it must be from 1 to {LARGEST_BATCH}")
+    _check_batch_sizes(selection.batch_size)
     for precision in selection.precision:
         if precision not in PRECISIONS:
             raise RequestError(f"unknown precision {precision!r}; it can be {', '.join(PRECISIONS)}")
     specs = selection.specs()
     for spec in specs:
-        selection.batch_sizes(spec)
+        _check_batch_sizes(selection.batch_sizes(spec))
     return specs
+
+
+def _check_batch_sizes(sizes: Iterable[int]) -> None:
+    for size in sizes:
+        if not 1 <= size <= LARGEST_BATCH:
+            raise RequestError(f"batch size is {size}; it must be from 1 to {LARGEST_BATCH}")
 
 
 def _expand_one(

@@ -7,6 +7,8 @@ from typing import Any
 
 import onnx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.network_files import CLASSES, PARAMETERS, SIZE, residual, weights, write, write_apart
@@ -163,6 +165,15 @@ BAD_GRAPHS = {
     "a transposed convolution": (add_node("ConvTranspose", ["pixels", "stem.w"], ["x"]), "has ConvTranspose, whose"),
     "quantisation": (add_node("QuantizeLinear", ["pixels", "s"], ["x"]), "has QuantizeLinear, whose"),
     "a loop": (add_node("Loop", ["", ""], ["x"]), "has Loop, whose"),
+    "a name that is not text": (lambda model: setattr(model.graph.input[0], "name", "two\nlines"), "onnx refuses"),
+    "a type that is none": (
+        lambda model: setattr(model.graph.input[0].type.tensor_type, "elem_type", 93),
+        "'pixels' is type 93",
+    ),
+    "weights of a type that is none": (
+        lambda model: setattr(model.graph.initializer[0], "data_type", 93),
+        "onnx refuses the file: Invalid tensor data type 93",
+    ),
     "a lost weight": (lambda model: model.graph.initializer.pop(), "onnx refuses the file"),
 }
 
@@ -173,6 +184,25 @@ def test_a_graph_that_cannot_be_measured_is_one_line(tmp_path: Path, change: Cal
     message = refused(path)
     assert words in message
     assert str(path) in message
+
+
+@given(st.data())
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_damaged_graph_is_a_network_or_one_line(tmp_path: Path, data: st.DataObject):
+    """The weights lie elsewhere, so that every changed byte is one of the graph."""
+    path = tmp_path / "net.onnx"
+    if not (tmp_path / "weights.bin").exists():
+        (tmp_path / "whole.onnx").write_bytes(write_apart(path).read_bytes())
+    content = bytearray((tmp_path / "whole.onnx").read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(content[: data.draw(st.integers(1, 20)) * len(content) // 10])  # half of the time the whole
+    said = ""
+    try:
+        read_network_file(str(path))
+    except RequestError as error:
+        said = str(error)
+    assert said.isprintable()
 
 
 class TestExternalData:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from onnx import helper
 
 import vggbench
 from tests.cli.conftest import CommandLine
@@ -55,6 +57,37 @@ def test_a_copy_that_is_damaged_is_never_timed(command_line: CommandLine, tmp_pa
     said = command_line("verify", *arguments)
     assert said.code == 5
     assert "SHA-256" in said.out
+
+
+@pytest.mark.slow
+def test_what_one_backend_cannot_open_is_a_failed_row(command_line: CommandLine, tmp_path: Path):
+    """ONNX Runtime has no response norm over an even number of channels; the standard and its reference do."""
+
+    def normed(model: Any) -> None:
+        model.graph.node[1].output[0] = "before"
+        model.graph.node.insert(2, helper.make_node("LRN", ["before"], ["begin"], size=4))
+
+    path = write(tmp_path / "net.onnx", change=normed)
+    places = ("--exports", tmp_path / "exports")
+    said = command_line("verify", "--onnx", path, "--backend", "onnxruntime", "--precision", "fp32", *places)
+    assert said.code == 5
+    (line,) = [line for line in said.out.splitlines() if line.startswith("net onnxruntime fp32 batch 1: failed: ")]
+    assert "at open: " in line
+
+
+@pytest.mark.slow
+def test_a_run_is_resumed_from_the_copy_and_not_from_another_file(command_line: CommandLine, tmp_path: Path):
+    path, exports = write(tmp_path / "net.onnx"), tmp_path / "exports"
+    places = ("--output", tmp_path / "run", "--exports", exports)
+    assert command_line("run", "--onnx", path, "--backend", "onnxruntime", *QUICK, *places).code == 0
+    path.unlink()
+    assert command_line("run", "--resume", *places).code == 0
+    shutil.rmtree(exports)
+    said = command_line("run", "--resume", *places)
+    assert (said.code, "does not exist" in said.message) == (2, True)
+    write(path, residual(batch=2))
+    said = command_line("run", "--resume", *places)
+    assert (said.code, "not what it was when the run was planned" in said.message) == (2, True)
 
 
 @pytest.mark.slow

@@ -45,6 +45,11 @@ class Interface:
     batch_size: int
 
 
+def refusal(path: Path, text: str) -> RequestError:
+    """Return the error that says why the file is not taken, on one line whatever names it holds."""
+    return RequestError(f"{path}: {''.join(letter if letter.isprintable() else '?' for letter in text)}")
+
+
 def check_operations(path: Path, model: onnx.ModelProto) -> None:
     """Raise `RequestError` for operations that could not be computed, or of which nothing could be proven."""
     import onnx
@@ -52,16 +57,16 @@ def check_operations(path: Path, model: onnx.ModelProto) -> None:
     newest = onnx.defs.onnx_opset_version()
     written = max((entry.version for entry in model.opset_import if entry.domain in _DOMAINS), default=0)
     if written > newest:
-        raise RequestError(f"{path} is written in opset {written}; the onnx installed knows up to {newest}")
+        raise refusal(path, f"is written in opset {written}; the onnx installed knows up to {newest}")
     foreign = sorted({f"{node.domain}.{node.op_type}" for node in model.graph.node if node.domain not in _DOMAINS})
     if foreign:
-        raise RequestError(f"{path} has {', '.join(foreign)}: no operators of ONNX, so there is no reference for them")
+        raise refusal(path, f"has {', '.join(foreign)}: no operators of ONNX, so there is no reference for them")
     operations = {node.op_type for node in model.graph.node}
     for why, names in _REFUSED.items():
         if refused := sorted(operations & {*names}):
-            raise RequestError(f"{path} has {', '.join(refused)}, whose multiply-accumulates {why}")
+            raise refusal(path, f"has {', '.join(refused)}, whose multiply-accumulates {why}")
     if not operations & COUNTED_OPERATIONS:
-        raise RequestError(f"{path} has neither a convolution nor a matrix product: there is nothing to measure")
+        raise refusal(path, "has neither a convolution nor a matrix product: there is nothing to measure")
 
 
 def check_file(path: Path) -> None:
@@ -70,9 +75,10 @@ def check_file(path: Path) -> None:
 
     try:
         onnx.checker.check_model(path, full_check=True)  # includes strict shape inference
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+    # ValueError: a type that is none, or a message of onnx's own that quotes a name which is not UTF-8.
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
         line = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise RequestError(f"{path}: onnx refuses the file: {line}") from None
+        raise refusal(path, f"onnx refuses the file: {line}") from None
 
 
 def interface(path: Path, graph: onnx.GraphProto, input_size: int | None) -> Interface:
@@ -80,16 +86,16 @@ def interface(path: Path, graph: onnx.GraphProto, input_size: int | None) -> Int
     stored = {tensor.name for tensor in graph.initializer}  # old files list them among the inputs
     inputs = [value for value in graph.input if value.name not in stored]
     if (len(inputs), len(graph.output)) != (1, 1):
-        raise RequestError(
-            f"{path} has {len(inputs)} inputs and {len(graph.output)} outputs; one image input and one output are taken"
+        raise refusal(
+            path, f"has {len(inputs)} inputs and {len(graph.output)} outputs; one image input and one output are taken"
         )
     image, output = inputs[0], graph.output[0]
     batch, channels, *sides = _shape(path, image, 4, f"an image input is float32 (N, {IMAGE_CHANNELS}, S, S)")
     _batch, classes = _shape(path, output, 2, "an output is float32 (N, classes)")
     if channels != IMAGE_CHANNELS:
-        raise RequestError(f"{path}: input {image.name!r} has {channels or 'any number of'} channels, not 3")
+        raise refusal(path, f"input {image.name!r} has {channels or 'any number of'} channels, not 3")
     if not classes:
-        raise RequestError(f"{path}: output {output.name!r} does not say how many classes it has; export it with both")
+        raise refusal(path, f"output {output.name!r} does not say how many classes it has; export it with both")
     return Interface(
         input_name=image.name,
         output_name=output.name,
@@ -107,21 +113,22 @@ def _shape(path: Path, value: onnx.ValueInfoProto, rank: int, wanted: str) -> tu
     dimensions = tuple(max(dimension.dim_value, 0) for dimension in tensor.shape.dim)
     if tensor.elem_type == onnx.TensorProto.FLOAT and len(dimensions) == rank:
         return dimensions
-    kind = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
+    types = onnx.TensorProto.DataType
+    kind = types.Name(tensor.elem_type).lower() if tensor.elem_type in types.values() else f"type {tensor.elem_type}"
     texts = (dimension.dim_param or str(dimension.dim_value or "?") for dimension in tensor.shape.dim)
-    raise RequestError(f"{path}: {value.name!r} is {kind} ({', '.join(texts)}); {wanted}")
+    raise refusal(path, f"{value.name!r} is {kind} ({', '.join(texts)}); {wanted}")
 
 
 def _side(path: Path, sides: list[int], asked: int | None) -> int:
     """Return the side of the images: the file's own, or where it takes any the one asked for."""
     own = {side for side in sides if side}
     if len(own) > 1:
-        raise RequestError(f"{path} takes images of {sides[0]}x{sides[1]} pixels; only square ones are measured")
+        raise refusal(path, f"takes images of {sides[0]}x{sides[1]} pixels; only square ones are measured")
     if not own and asked is None:
-        raise RequestError(f"{path} takes images of any size; choose one with --input-size")
+        raise refusal(path, "takes images of any size; choose one with --input-size")
     side = own.pop() if own else asked or 0
     if asked is not None and asked != side:
-        raise RequestError(f"{path} takes images of {side}x{side} pixels, not of {asked}; leave --input-size out")
+        raise refusal(path, f"takes images of {side}x{side} pixels, not of {asked}; leave --input-size out")
     if not 1 <= side <= MAX_INPUT_SIZE:
         raise RequestError(f"input size is {side}; it must be from 1 to {MAX_INPUT_SIZE}")
     return side

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING
 
 from vggbench.artefacts.artefact import Artefact, combined_hash, file_sha256
 from vggbench.artefacts.manifest import FILE_NAME, MANIFEST_NAME
-from vggbench.artefacts.network_check import check_file, check_operations, interface, stored_floats, stored_tensors
+from vggbench.artefacts.network_check import (
+    check_file,
+    check_operations,
+    interface,
+    refusal,
+    stored_floats,
+    stored_tensors,
+)
 from vggbench.artefacts.onnx import ONNX_FILE
 from vggbench.artefacts.store import Request, Written, prepare
 from vggbench.errors import ArtefactError, RequestError
@@ -79,7 +86,7 @@ def load_graph(path: Path, *, with_data: bool = False) -> onnx.ModelProto:
     try:
         model = onnx.load(path, format="protobuf", load_external_data=with_data)
     except DecodeError:
-        raise RequestError(f"{path} is not ONNX, or was cut off; export it again") from None
+        raise refusal(path, "is not ONNX, or was cut off; export it again") from None
     except OSError as error:
         raise RequestError(f"{path} cannot be read: {error.strerror}") from None
     return onnx.inliner.inline_local_functions(model) if model.functions else model
@@ -101,7 +108,8 @@ def _files(path: Path, model: onnx.ModelProto) -> dict[str, Path]:
     files = {ONNX_FILE: path}
     for tensor in stored_tensors(model.graph):
         if tensor.data_location == tensor.EXTERNAL:
-            place = {entry.key: entry.value for entry in tensor.external_data}
+            # Bytes where they are not UTF-8.
+            place = {str(entry.key): str(entry.value) for entry in tensor.external_data}
             files[place["location"]] = _data_file(path, place)
     return files
 
@@ -110,13 +118,13 @@ def _data_file(path: Path, place: Mapping[str, str]) -> Path:
     """Return the file that a tensor lies in; `RequestError` if it is not beside the graph or ends too soon."""
     location = place.get("location", "")
     if not re.fullmatch(FILE_NAME, location) or location in (ONNX_FILE, MANIFEST_NAME):
-        raise RequestError(f"{path} keeps weights in {location!r}, which is no plain name beside it; {_REMEDY}")
+        raise refusal(path, f"keeps weights in {location!r}, which is no plain name beside it; {_REMEDY}")
     data = path.parent / location
     if not data.is_file():
-        raise RequestError(f"{path} keeps weights in {location!r}, and there is no such file beside it")
+        raise refusal(path, f"keeps weights in {location!r}, and there is no such file beside it")
     extent = place.get("offset", "0"), place.get("length", "0")
     if not all(number.isdecimal() for number in extent) or sum(map(int, extent)) > data.stat().st_size:
-        raise RequestError(f"{path} points {' + '.join(extent)} bytes into {location!r}, beyond its end")
+        raise refusal(path, f"points {' + '.join(extent)} bytes into {location!r}, beyond its end")
     return data
 
 

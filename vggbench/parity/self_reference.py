@@ -77,8 +77,7 @@ def self_reference_artefact(network: NetworkFile, exports: Path, artefact: Artef
     """Return the reference of a file: `inputs` (8, 3, S, S) fp32, `logits` (8, classes) float64, and its layers.
 
     `macs` (of one image), `reduction_lengths` and `amplifications` have a number a convolution or matrix product.
-    Computed once (about seven seconds an image for VGG-16) and then found again. Raises `CellError` where the file
-    cannot be evaluated or an output is not finite.
+    Computed once and then found again. Raises `CellError` where the file cannot be evaluated or overflows.
     """
     inputs = images(IMAGES, network.input_size, SEED)
     request = Request(
