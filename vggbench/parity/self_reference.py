@@ -3,6 +3,11 @@
 ONNX's own reference implementation does it, operator by operator in numpy as the standard defines them: no graph is
 rewritten, no layers are fused, and every number of the file is widened to float64 first. That tells whether a backend
 computes what the file says; whether the file says what was meant, nobody here can know.
+
+Its own error, with `evaluate` on the files that `vggbench export` writes, relative to the signal and against PyTorch in
+float64: 1.1e-14 for vgg16; 5.0e-7 for vgg16_bn, whose batch norms are folded into weights that the file has in fp32.
+The eight images took 48 s of CPU time and 3.6 GiB for vgg16.
+
 Imports onnx inside its functions, and not at all when the reference exists already.
 """
 
