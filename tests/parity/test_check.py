@@ -41,7 +41,7 @@ def test_tiled_outputs_are_all_compared() -> None:
     assert verdict.outputs_compared == 32
 
 
-@given(st.floats(1e-9, 0.4), st.floats(0.2, 5))
+@given(st.floats(1e-9, 0.35), st.floats(0.2, 5))  # the limit for one image is capped beyond
 def test_error_on_either_side_of_the_tolerance(tolerance: float, factor: float) -> None:
     observed = reference() + tolerance * noise((8, 10))
     scale = tolerance * factor / compare(observed, reference()).signal_error
@@ -97,7 +97,7 @@ def test_limit_of_one_image_is_capped_at_the_signal() -> None:
     observed = reference()
     observed[4] = 10 * noise((10,))
     observed = reference() + 0.6 / compare(observed, reference()).signal_error * (observed - reference())
-    assert reason(observed, tolerance=5.0).endswith("the limit for one is 1.41")
+    assert reason(observed, tolerance=5.0).endswith("the limit for one is 0.707")
 
 
 WIDEST = 1.0  # what a tolerance may be at most is applied by the check
@@ -117,20 +117,14 @@ def test_outputs_of_other_images_fail_at_the_widest_tolerance(name: str, order: 
     assert not check(expected[order], expected, WIDEST).passed
 
 
-def test_output_of_another_image_is_named_where_the_tolerance_lets_it_pass() -> None:
-    expected = reference(classes=1000)  # in so many dimensions all pairs are about 1.41 of the signal apart
-    order = np.tile(np.arange(8), 3)
-    observed = expected[order]
-    observed[17] = (0.9 * expected[5] + 0.1 * expected[1]) + 0.01 * noise((1000,))
-    found = reason_of_rows(observed, expected, order)
-    assert found == "output 17 is nearer to the reference of image 5 than to that of its own, image 1"
-
-
-def reason_of_rows(observed: np.ndarray, expected: np.ndarray, order: np.ndarray) -> str:
-    """Return the one reason against rows that show the images of an order, at the widest tolerance."""
-    verdict = check(observed, expected, WIDEST, order)
-    assert len(verdict.reasons) == 1
-    return verdict.reasons[0]
+def test_half_of_the_images_without_signal_fail_at_the_widest_tolerance() -> None:
+    expected = reference(classes=1000, common=30.0)
+    observed = expected.copy()
+    observed[::2] = expected.mean(axis=0)
+    verdict = check(observed, expected, WIDEST)
+    assert verdict.metrics is not None
+    assert verdict.metrics.signal_error < LARGEST
+    assert "alone has an error of" in verdict.reasons[0]
 
 
 def test_images_alike_may_be_exchanged_within_the_tolerance() -> None:
@@ -141,13 +135,12 @@ def test_images_alike_may_be_exchanged_within_the_tolerance() -> None:
     assert not check(expected[order], expected, 0.001).passed
 
 
-@given(st.integers(0, 999), st.floats(0.01, 0.3))
-def test_noise_of_a_third_of_the_tolerance_is_never_taken_for_another_image(seed: int, share: float) -> None:
-    """What correct backends were seen to have is less, and an exchange takes half of the distance to the other."""
+@given(st.integers(0, 999), st.floats(0.01, 0.2))
+def test_no_limit_is_too_narrow_for_noise_of_a_third_of_the_tolerance(seed: int, share: float) -> None:
+    """Correct backends were seen to have less, all outputs together; single ones have up to twice that here."""
     expected = reference(seed=seed)
     observed = expected + share * noise((8, 10), seed + 1)
-    error = compare(observed, expected).signal_error
-    assert check(observed, expected, 3 * error).passed == (3 * error > 0 and error < LARGEST)
+    assert check(observed, expected, 3 * compare(observed, expected).signal_error).passed
 
 
 @pytest.mark.parametrize("tolerance", [TOLERANCE, 0.99])

@@ -47,7 +47,7 @@ class Metrics:
 
     @property
     def passing_tolerance(self) -> float:
-        """The smallest tolerance that these outputs would have passed."""
+        """The smallest tolerance that these outputs would have passed, unless it is above the widest."""
         return max(self.signal_error, max(self.per_image) / IMAGE_ALLOWANCE)
 
 

@@ -33,7 +33,8 @@ layers. And the error of one network scatters around its root mean square, more 
 
 No tolerance is wider than `LARGEST`. Of all outputs that are the same for each of N images the mean of the reference's
 is the nearest, and its error is `sqrt((N - 1) / N)` of the signal: 0.935 for 8 images, `sqrt(1 / 2)` for two, the
-fewest that have a signal. At or above that an output may have nothing to do with its input.
+fewest that have a signal. At or above that an output may have nothing to do with its input; one image's output alone
+may then be another's, whose distance is about `sqrt(2)` of the signal, and is held to the same.
 
 Seen on a CPU, tolerance over error, with PyTorch, ONNX Runtime and OpenVINO: untrained networks of 5 to 16 layers, fp32
 6 to 40, bf16 5 to 12; vgg16_bn at 224 pixels, fp32 9 to 27, bf16 5 to 7. Small trained networks with batch norm, on
