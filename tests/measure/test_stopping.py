@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+import random
 from statistics import median
 
 import pytest
@@ -10,6 +12,20 @@ from tests.measure.replay import recorded_rounds
 from vggbench.measure.stopping import Enough, Steady, StoppingRule
 
 SAMPLES = st.lists(st.integers(1, 10**9), min_size=1, max_size=60)
+
+
+def looks(count: int) -> list[int]:
+    """Return after how many samples a warm-up of that many has been looked at."""
+    found = [8]
+    while (following := math.ceil(1.25 * found[-1])) <= count:
+        found.append(following)
+    return found
+
+
+def looks_steady(samples: list[int]) -> bool:
+    half = max(4, len(samples) // 4)
+    tolerance = max(0.02 * math.sqrt(4 / half), 0.005)
+    return median(samples[-half:]) >= (1 - tolerance) * median(samples[-2 * half : -half])
 
 
 def feed(rule: StoppingRule, samples: list[int]) -> int:
@@ -60,23 +76,49 @@ def test_a_warm_up_that_gets_faster_goes_on():
     assert rule.why == ""
 
 
-def test_a_warm_up_is_steady_once_the_newer_half_is_no_faster():
+def test_a_warm_up_is_steady_once_the_newer_half_is_no_faster_twice():
     falling = [900, 800, 700, 600, 500]
     rule = Steady(least_s=0.0, most_s=1.0)
-    assert feed(rule, [*falling, *[400] * 20]) == len(falling) + 7  # the older half may keep one slow sample
+    # Looked at after 8, 10, 13, 17 samples; at 13 and 17 the newest eight are all alike.
+    assert feed(rule, [*falling, *[400] * 20]) == 17
     assert rule.why == "steady"
 
 
 def test_getting_slower_is_no_reason_to_go_on():
     rule = Steady(least_s=0.0, most_s=1.0)
-    assert feed(rule, list(range(100, 200, 10))) == 8
+    assert feed(rule, list(range(100, 300, 10))) == 10
     assert rule.why == "steady"
 
 
 def test_one_outlier_on_either_side_does_not_count():
     rule = Steady(least_s=0.0, most_s=1.0)
-    assert feed(rule, [9000, 100, 100, 100, 1, 100, 100, 100]) == 8
+    assert feed(rule, [9000, 100, 100, 100, 1, 100, 100, 100, 100, 100]) == 10
     assert rule.why == "steady"
+
+
+def test_looking_steady_once_is_not_enough():
+    rule = Steady(least_s=0.0, most_s=1.0)
+    assert feed(rule, [100] * 8 + [80] * 4 + [60] * 5) == 18
+    assert rule.why == ""
+
+
+@pytest.mark.parametrize("scale", [5, 30, 100, 1000])
+def test_a_slow_warm_up_is_seen_at_its_own_scale(scale: int):
+    """Half of the excess is gone after 0.7 of the scale; a window of eight samples would never see the last ones."""
+    rule = Steady(least_s=scale * 1e-3, most_s=1e3)
+    samples = [round(1e6 * (1 + 0.5 * math.exp(-number / scale))) for number in range(20 * scale)]
+    stopped = feed(rule, samples)
+    assert rule.why == "steady"
+    assert 0.5 * math.exp(-stopped / scale) < 0.01
+
+
+def test_a_slow_warm_up_is_seen_through_noise():
+    rule = Steady(least_s=0.1, most_s=1e3)
+    noise = random.Random(1)
+    samples = [round(1e6 * (1 + 0.5 * math.exp(-number / 50)) * noise.gauss(1, 0.02)) for number in range(2000)]
+    stopped = feed(rule, samples)
+    assert rule.why == "steady"
+    assert 0.5 * math.exp(-stopped / 50) < 0.01
 
 
 def test_a_warm_up_lasts_its_least_time():
@@ -100,20 +142,19 @@ def test_a_warm_up_without_time_for_a_window_says_so():
 @given(SAMPLES, st.floats(0, 1), st.floats(0, 1))
 def test_steady_always_ends_and_says_why(samples: list[int], least_s: float, most_s: float):
     rule = Steady(least_s=least_s, most_s=most_s)
-    given_ns, window = 0, []
+    taken: list[int] = []
     for sample in samples * 40:
         if rule.done:
             break
         rule.add(sample)
-        given_ns += sample
-        window = [*window, sample][-8:]
+        taken.append(sample)
     assert rule.done == (rule.why != "")
-    assert rule.done or given_ns < most_s * 1e9
+    assert rule.done or sum(taken) < most_s * 1e9
     if rule.why == "steady":
-        assert given_ns >= least_s * 1e9
-        assert median(window[4:]) >= 0.98 * median(window[:4])
+        assert sum(taken) >= least_s * 1e9
+        assert all(looks_steady(taken[:count]) for count in looks(len(taken))[-2:])
     if rule.why == "short":
-        assert len(window) < 8
+        assert len(taken) < 8
 
 
 def test_recorded_warm_ups_get_steady():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+import math
 from statistics import median
 from typing import Protocol
 
@@ -57,22 +57,33 @@ class Steady:
     """Ends a warm-up: after a least time, once the newer half of a window is no faster than the older; or at a limit.
 
     A warm-up gets faster until caches, clocks and lazily built kernels have settled. Noise goes both ways, so the
-    test is one-sided: the median of the newer half may not lie below the older's by more than the tolerance.
+    test is one-sided: the median of the newer half may not lie below the older's by more than the tolerance. The
+    window is the newest half of all samples so far: against a fixed one a slow warm-up would hardly move, and a
+    growing one sees a change at the scale of the whole. It is looked at again after every quarter more of samples, and
+    has to be steady twice in a row: whoever looks often enough at noise sees it steady once.
     """
 
-    _HALF = 4  # samples a half: the smallest count whose median ignores one outlier on either side
-    _TOLERANCE = 0.02  # a remaining drift below 2 % over four samples is within the noise of one sample
+    _HALF = 4  # samples a half at least: the smallest count whose median ignores one outlier on either side
+    _TOLERANCE = 0.02  # of a half of four: about the noise of its median
+    _LEAST_TOLERANCE = 0.005  # however many samples: below it a drift is as small as that of a machine that is warm
+    _GROWTH = 1.25  # from one look to the next; each costs a sort between two samples
+    _LOOKS = 2
 
     def __init__(self, *, least_s: float, most_s: float) -> None:
         self._least_ns = least_s * 1e9
         self._most_ns = most_s * 1e9
         self._total_ns = 0
-        self._window: deque[int] = deque(maxlen=2 * self._HALF)
+        self._samples: list[int] = []
+        self._next_look = 2 * self._HALF
+        self._steady_looks = 0
 
     def add(self, sample_ns: int) -> None:
-        """Move the window on."""
+        """Take note of a sample, and look whether it is time to."""
         self._total_ns += sample_ns
-        self._window.append(sample_ns)
+        self._samples.append(sample_ns)
+        if len(self._samples) == self._next_look:
+            self._steady_looks = self._steady_looks + 1 if self._settled() else 0
+            self._next_look = math.ceil(self._GROWTH * self._next_look)
 
     @property
     def done(self) -> bool:
@@ -82,14 +93,15 @@ class Steady:
     @property
     def why(self) -> str:
         """Return `steady`, `limit` when it never settled, or `short` when there was no time for a whole window."""
-        full = len(self._window) == 2 * self._HALF
-        if full and self._total_ns >= self._least_ns and self._settled():
+        if self._steady_looks >= self._LOOKS and self._total_ns >= self._least_ns:
             return "steady"
         if self._total_ns < self._most_ns:
             return ""
-        return "limit" if full else "short"
+        return "limit" if len(self._samples) >= 2 * self._HALF else "short"
 
     def _settled(self) -> bool:
-        samples = list(self._window)
-        older, newer = median(samples[: self._HALF]), median(samples[self._HALF :])
-        return newer >= older * (1 - self._TOLERANCE)
+        half = max(self._HALF, len(self._samples) // 4)
+        older, newer = median(self._samples[-2 * half : -half]), median(self._samples[-half:])
+        # The noise of a median shrinks with the root of the count, and the drift that hides in it.
+        tolerance = max(self._TOLERANCE * math.sqrt(self._HALF / half), self._LEAST_TOLERANCE)
+        return newer >= older * (1 - tolerance)

@@ -1,4 +1,4 @@
-"""Statistics against scipy, against counting by hand, and as properties."""
+"""Quantiles and the signed-rank interval against scipy, against counting by hand, and as properties."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vggbench import stats
+from vggbench.stats import location as stats
 
 TIGHT = 1e-12
 # Nothing near the smallest floats: halving one of those is inexact, and no clock counts in them.
@@ -58,23 +58,23 @@ CRITICAL = {6: 0, 7: 2, 8: 3, 9: 5, 10: 8, 11: 10, 12: 13, 15: 25, 20: 52, 25: 8
 
 @pytest.mark.parametrize(("count", "critical"), CRITICAL.items())
 def test_critical_values_are_the_published_ones(count: int, critical: int) -> None:
-    assert stats._largest_rejected_rank_sum(count, 0.95) == critical
+    assert stats.largest_rejected_rank_sum(count, 0.95) == critical
 
 
 @pytest.mark.parametrize("confidence", [0.8, 0.9, 0.95, 0.99])
 def test_normal_limit_takes_over_without_a_step(confidence: float) -> None:
     count = stats.LARGEST_EXACT_COUNT
-    exact = stats._largest_rejected_rank_sum(count, confidence)
+    exact = stats.largest_rejected_rank_sum(count, confidence)
     limit = stats._normal_rank_sum(count, (1 - confidence) / 2)
     deviation = math.sqrt(count * (count + 1) * (2 * count + 1) / 24)
     assert abs(exact - limit) < 0.01 * deviation
-    assert stats._largest_rejected_rank_sum(count + 1, confidence) > exact
+    assert stats.largest_rejected_rank_sum(count + 1, confidence) > exact
 
 
 def test_confidence_that_is_exactly_reached_counts_as_reached() -> None:
     exact = float(stats._rank_sum_probabilities(6)[0])
-    assert stats._largest_rejected_rank_sum(6, 1 - 2 * exact) == 0
-    assert stats._largest_rejected_rank_sum(6, 1 - 2 * exact + 1e-6) == -1
+    assert stats.largest_rejected_rank_sum(6, 1 - 2 * exact) == 0
+    assert stats.largest_rejected_rank_sum(6, 1 - 2 * exact + 1e-6) == -1
 
 
 @pytest.mark.parametrize(("confidence", "fewest"), [(0.5, 2), (0.9, 5), (0.95, 6), (0.99, 8), (0.999, 11)])
@@ -107,7 +107,7 @@ def test_coverage_is_what_the_null_distribution_says(count: int) -> None:
     signs = np.array(list(itertools.product((-1, 1), repeat=count)))
     intervals = [stats.signed_rank_interval(row) for row in signs * magnitudes]
     covered = sum(found is not None and found[0] < 0 < found[1] for found in intervals) / len(signs)
-    rejected = stats._largest_rejected_rank_sum(count, 0.95)
+    rejected = stats.largest_rejected_rank_sum(count, 0.95)
     assert covered == pytest.approx(1 - 2 * stats._rank_sum_probabilities(count)[: rejected + 1].sum(), abs=TIGHT)
     assert covered >= 0.95
 

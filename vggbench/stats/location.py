@@ -1,6 +1,6 @@
-"""Statistics of a few measured numbers: quantiles, the Hodges-Lehmann estimate, the exact signed-rank interval.
+"""Where a few measured numbers lie: quantiles, the Hodges-Lehmann estimate, the exact signed-rank interval.
 
-Pure numpy and the standard library: a job that only compares two runs imports this, so no scipy, no pandas, no torch.
+Numpy and the standard library only.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def quantile(values: ArrayLike, probability: float) -> float:
     """
     if not 0 <= probability <= 1:
         raise ValueError(f"a probability is between 0 and 1, not {probability}")
-    return float(np.quantile(_sample(values), probability))
+    return float(np.quantile(checked_sample(values), probability))
 
 
 def median(values: ArrayLike) -> float:
@@ -38,7 +38,7 @@ def hodges_lehmann(values: ArrayLike) -> float:
     Hodges and Lehmann, "Estimates of location based on rank tests", Annals of Mathematical Statistics 34 (1963).
     Raises `ValueError` for no values, NaN or infinity.
     """
-    return float(np.median(_walsh_averages(_sample(values))))
+    return float(np.median(walsh_averages(checked_sample(values))))
 
 
 def signed_rank_interval(values: ArrayLike, confidence: float = 0.95) -> tuple[float, float] | None:
@@ -52,15 +52,15 @@ def signed_rank_interval(values: ArrayLike, confidence: float = 0.95) -> tuple[f
     """
     if not 0 < confidence < 1:
         raise ValueError(f"a confidence is between 0 and 1, not {confidence}")
-    sample = _sample(values)
-    rejected = _largest_rejected_rank_sum(sample.size, confidence)
+    sample = checked_sample(values)
+    rejected = largest_rejected_rank_sum(sample.size, confidence)
     if rejected < 0:
         return None
-    averages = np.sort(_walsh_averages(sample))
+    averages = np.sort(walsh_averages(sample))
     return float(averages[rejected]), float(averages[averages.size - 1 - rejected])
 
 
-def _sample(values: ArrayLike) -> NDArray[np.float64]:
+def checked_sample(values: ArrayLike) -> NDArray[np.float64]:
     """Return the values as a flat float64 array that is safe to compute with."""
     sample = np.asarray(values, dtype=np.float64).ravel()
     if sample.size == 0:
@@ -70,16 +70,16 @@ def _sample(values: ArrayLike) -> NDArray[np.float64]:
     return sample
 
 
-def _walsh_averages(sample: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the n (n + 1) / 2 averages of all pairs, each value with itself included."""
-    rows, columns = np.triu_indices(sample.size)
+def walsh_averages(samples: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the n (n + 1) / 2 averages of all pairs along the last axis, each value with itself included."""
+    rows, columns = np.triu_indices(samples.shape[-1])
     # Halved before the sum: the sum of two large values may overflow where their mean does not.
-    averages: NDArray[np.float64] = sample[rows] / 2 + sample[columns] / 2
+    averages: NDArray[np.float64] = samples[..., rows] / 2 + samples[..., columns] / 2
     return averages
 
 
 @lru_cache(maxsize=128)
-def _largest_rejected_rank_sum(count: int, confidence: float) -> int:
+def largest_rejected_rank_sum(count: int, confidence: float) -> int:
     """Return the largest rank sum k with P(T <= k) <= (1 - confidence) / 2 under the null hypothesis; -1 for none."""
     tail = (1 - confidence) / 2
     if count > LARGEST_EXACT_COUNT:
