@@ -171,7 +171,7 @@ def test_a_weights_file_becomes_an_absolute_path_and_a_hash(weights_file, monkey
     ("weights", "said"),
     [
         ("absent.pth", "does not exist"),
-        ("rnadom", "'random', 'init' or a file"),
+        ("rnadom", "'random', 'init', 'imagenet' or a file"),
         ("~nobody-of-that-name/x.pth", "cannot be looked up"),
         ("x" * 5000 + ".pth", "cannot be looked up"),
     ],

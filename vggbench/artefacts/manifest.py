@@ -55,7 +55,7 @@ class Manifest(_Strict):
         version: of this schema.
         kind: what the files are: `weights`, `onnx`, `reference`.
         main: the file that is opened; the others belong to it.
-        spec: `ModelSpec.to_json`, a weights file by its name alone.
+        spec: `ModelSpec.to_json`, a weights file by its name alone, a published one with its origin.
         options: what else the exporter was told.
         tools: versions of what made it.
         sha256: `combined_hash` of the files.
@@ -67,7 +67,7 @@ class Manifest(_Strict):
     version: Literal[1] = Field(alias="schema")
     kind: str
     main: FileName
-    spec: dict[str, str | int | bool]
+    spec: dict[str, str | int | bool | dict[str, Any]]
     precision: str
     opset: int | None
     options: dict[str, str]

@@ -107,9 +107,10 @@ WeightsOption = Annotated[
     str,
     typer.Option(
         "--weights",
-        metavar="random|init|FILE",
+        metavar="random|init|imagenet|FILE",
         help="random: every bias and batch norm shows in the output. init: the published initialisation. "
-        "Or a .pth or .safetensors file.",
+        "imagenet: torchvision's trained weights, fetched where torch does not have them yet; a former file of theirs "
+        "by its name, as vgg11-bbd30ac9. Or a .pth or .safetensors file.",
         rich_help_panel=_MODEL,
     ),
 ]

@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from vggbench.errors import RequestError
-from vggbench.models.spec import ModelSpec, checked_fields
+from vggbench.models.fields import checked_fields
+from vggbench.models.spec import ModelSpec
 
 VARIANT_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 

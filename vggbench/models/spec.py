@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,12 +25,15 @@ from vggbench.models.configs import (
     format_configuration,
     parse_configuration,
 )
+from vggbench.models.fields import checked_fields
+from vggbench.models.origin import Origin
 
 Outputs = Literal["logits", "probabilities"]
 
 CUSTOM = "custom"
 OUTPUTS: tuple[Outputs, ...] = ("logits", "probabilities")
 GENERATED_WEIGHTS = ("random", "init")
+IMAGENET = "imagenet"  # the file that torchvision publishes for the variant
 WEIGHTS_SUFFIXES = (".pth", ".pt", ".safetensors")
 CLASSIFIER_WIDTH = 4096  # the paper's
 POOLED_SIZE = 7  # the adaptive head's side: what five pools leave of 224 pixels
@@ -56,6 +59,7 @@ class ModelSpec:
         outputs: `logits` or `probabilities`.
         weights: `random`, `init` or the absolute path of a file.
         weights_sha256: of that file; empty for generated weights.
+        origin: where a published file comes from; None for one of the user's own. No part of the function.
     """
 
     variant: str
@@ -70,6 +74,7 @@ class ModelSpec:
     weights: str
     seed: int
     weights_sha256: str = ""
+    origin: Origin | None = None
 
     def __post_init__(self) -> None:
         _check_choice("local response norm", self.local_response_norm, LOCAL_RESPONSE_NORM_READINGS)
@@ -119,32 +124,24 @@ class ModelSpec:
         return self.weights in GENERATED_WEIGHTS
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data that `from_json` takes."""
-        return asdict(self)
+        """Return plain data that `from_json` takes; without an origin where there is none."""
+        data = asdict(self)
+        return data if self.origin else {name: value for name, value in data.items() if name != "origin"}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ModelSpec:
         """Rebuild a spec; `RequestError` names the field that is missing, unknown or of a wrong type."""
-        return cls(**checked_fields(cls, data, "model spec"))
+        own = {name: value for name, value in data.items() if name != "origin"}
+        values = checked_fields(cls, own, "model spec", besides=("origin",))
+        return cls(**values, origin=Origin.from_json(data["origin"]) if "origin" in data else None)
 
     def digest(self) -> str:
         """Return 16 hex characters that name the function: the same for the same weights wherever their file lies."""
-        content = self.to_json()
+        content = {name: value for name, value in self.to_json().items() if name != "origin"}
         if not self.has_generated_weights:
             content |= {"weights": "file", "seed": 0}
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
-
-
-def checked_fields(kind: type[Any], data: Mapping[str, Any], what: str) -> dict[str, Any]:
-    """Return plain data that has exactly the fields of a dataclass, each of its type; `RequestError` if it does not."""
-    kinds = {field.name: {"str": str, "int": int, "bool": bool}[str(field.type)] for field in fields(kind)}
-    if differing := kinds.keys() ^ data.keys():
-        raise RequestError(f"{what}: fields missing or unknown: {', '.join(sorted(differing))}")
-    for name, expected in kinds.items():
-        if type(data[name]) is not expected:
-            raise RequestError(f"{what}: {name} is {data[name]!r}, not of type {expected.__name__}")
-    return dict(data)
 
 
 def make_spec(
@@ -163,15 +160,15 @@ def make_spec(
 ) -> ModelSpec:
     """Return the spec of a variant, or of a configuration; what is None is the variant's own.
 
-    `batch_norm` chooses between a variant and its `_bn` form. A weights file is hashed here, once.
+    `batch_norm` chooses between a variant and its `_bn` form. A weights file is hashed here, once; a published one is
+    looked for, and fetched if it is not on this machine.
     """
     if (variant is None) == (config is None):
         raise RequestError("name either a variant or a configuration, not both and not neither")
     base = (
         _custom_variant(config, bool(batch_norm)) if config is not None else _named_variant(variant or "", batch_norm)
     )
-    path, sha256 = _resolve_weights(weights)
-    return ModelSpec(
+    spec = ModelSpec(
         variant=base.name,
         configuration=base.configuration,
         batch_norm=base.batch_norm,
@@ -181,10 +178,10 @@ def make_spec(
         num_classes=base.num_classes if num_classes is None else num_classes,
         classifier_width=classifier_width,
         outputs=outputs,
-        weights=path,
+        weights=GENERATED_WEIGHTS[0],
         seed=seed,
-        weights_sha256=sha256,
     )
+    return _with_weights(spec, weights)
 
 
 def _named_variant(name: str, batch_norm: bool | None) -> Variant:
@@ -221,14 +218,25 @@ def _local_response_norm(base: Variant, asked: str | None) -> str:
     return asked
 
 
-def _resolve_weights(weights: str) -> tuple[str, str]:
-    """Return the kind of generated weights and no hash, or a file's absolute path and SHA-256."""
+def _with_weights(spec: ModelSpec, weights: str) -> ModelSpec:
+    """Return the spec with the kind of generated weights, or with a file's absolute path and SHA-256."""
     if weights in GENERATED_WEIGHTS:
-        return weights, ""
+        return replace(spec, weights=weights)
+    from vggbench.models.published import find_published, is_published_name, local_file
+
+    if is_published_name(weights):
+        origin = find_published(weights, spec)
+        path, sha256 = local_file(origin)
+        return replace(spec, weights=str(path), weights_sha256=sha256, origin=origin)
+    path = _own_file(weights)
+    return replace(spec, weights=str(path.resolve()), weights_sha256=weights_file_sha256(path))
+
+
+def _own_file(weights: str) -> Path:
     path = Path(weights)
     if path.suffix not in WEIGHTS_SUFFIXES:
         kinds = " or ".join(WEIGHTS_SUFFIXES)
-        raise WeightsError(f"weights {weights!r}: give 'random', 'init' or a file that ends in {kinds}")
+        raise WeightsError(f"weights {weights!r}: give 'random', 'init', 'imagenet' or a file that ends in {kinds}")
     try:
         path = path.expanduser()
         found = path.is_file()
@@ -236,7 +244,7 @@ def _resolve_weights(weights: str) -> tuple[str, str]:
         raise WeightsError(f"weights {weights[:80]!r} cannot be looked up: {error}") from None
     if not found:
         raise WeightsError(f"weights file {weights!r} does not exist; check the path, or use 'random' or 'init'")
-    return str(path.resolve()), weights_file_sha256(path)
+    return path
 
 
 def weights_file_sha256(path: Path) -> str:

@@ -33,7 +33,9 @@ class Row:
     classifier_width: int | None = _column("Width of the hidden linear layers.")
     local_response_norm: str | None = _column("`none`, or how AlexNet's formula is read: `literal`, `divided`.")
     outputs: str | None = _column("What the timed network returns: `logits` or `probabilities`.")
-    weights: str | None = _column("`random` or `init` with the seed, or `file` with the start of its hash.")
+    weights: str | None = _column(
+        "`random` or `init` with the seed, `imagenet` with the published file's name, or `file` with its hash."
+    )
     status: str | None = _column("The gravest finding, or `ok`.")
     reasons: str | None = _column("Every finding: why, and what to do; separated by `; `.")
     latency_ms: float | None = _column(

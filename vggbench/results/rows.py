@@ -12,6 +12,7 @@ from typing import Any
 from vggbench.measure.records import RoundRecord, SessionRecord, gave_up
 from vggbench.measure.validity import Finding, gravest, is_of_what_was_asked, judge_evidence, precision_shares
 from vggbench.models.network_file import Network, NetworkFile
+from vggbench.models.spec import IMAGENET, ModelSpec
 from vggbench.plan import DEFAULT_ROUNDS, Cell, format_options
 from vggbench.results.columns import Row
 from vggbench.results.run_info import Prepared, RunInfo
@@ -90,9 +91,15 @@ def _network(spec: Network) -> dict[str, Any]:
         "classifier_width": spec.classifier_width,
         "local_response_norm": spec.local_response_norm,
         "outputs": spec.outputs,
-        "weights": f"{spec.weights} {spec.seed}" if spec.has_generated_weights else f"file {spec.weights_sha256[:12]}",
+        "weights": _weights(spec),
         "reference": "float64 module",
     }
+
+
+def _weights(spec: ModelSpec) -> str:
+    if spec.has_generated_weights:
+        return f"{spec.weights} {spec.seed}"
+    return f"{IMAGENET} {spec.origin.name}" if spec.origin else f"file {spec.weights_sha256[:12]}"
 
 
 def _artefact(prepared: Prepared) -> dict[str, Any]:
