@@ -34,6 +34,12 @@ VariantArgument = Annotated[
     ),
 ]
 BatchSizeOption = Annotated[int, typer.Option("--batch-size", metavar="N", help="Images in the batch.")]
+ExplainOption = Annotated[
+    bool,
+    typer.Option(
+        "--explain", help="Why 3x3, in this network's own numbers, and the network built step by step; of one image."
+    ),
+]
 
 _HEADINGS = ("output", "M par.", "%", "GMACs", "%", "act.\nMiB", "wgt.\nMiB", "FLOP\n/byte", "view")
 _CAPTION = (
@@ -55,11 +61,14 @@ def show(
     head: HeadOption = None,
     classifier_width: ClassifierWidthOption = CLASSIFIER_WIDTH,
     batch_size: BatchSizeOption = 1,
+    explain: ExplainOption = False,
     json_output: JsonOption = False,
 ) -> None:
     """Show a network layer by layer: shapes, parameters, MACs, bytes, receptive field."""
     if not 1 <= batch_size <= MAX_BATCH_SIZE:
         raise RequestError(f"batch size is {batch_size}; it must be from 1 to {MAX_BATCH_SIZE}")
+    if explain and batch_size != 1:
+        raise RequestError("--explain is of one image; leave --batch-size out")
     spec = make_spec(
         variant,
         config=config,
@@ -70,11 +79,25 @@ def show(
         num_classes=num_classes,
         classifier_width=classifier_width,
     )
+    if explain:
+        _explain(spec, json_output)
+        return
     layers = walk(spec, batch_size)
     if json_output:
         print(json.dumps(_document(spec, batch_size, layers), indent=2))
     else:
         _print_table(spec, batch_size, layers)
+
+
+def _explain(spec: ModelSpec, json_output: bool) -> None:
+    from vggbench.cli.explain import explanation_document, print_explanation
+    from vggbench.models.explanation import explain
+
+    explanation = explain(spec)
+    if json_output:
+        print(json.dumps(explanation_document(spec, explanation), indent=2))
+    else:
+        print_explanation(spec, explanation)
 
 
 def _document(spec: ModelSpec, batch_size: int, layers: list[Layer]) -> dict[str, Any]:

@@ -96,6 +96,16 @@ def mac_layers(spec: ModelSpec, batch_size: int = 1) -> list[Layer]:
     return [layer for layer in walk(spec, batch_size) if layer.macs > 0]
 
 
+def convolution_parameters(inputs: int, outputs: int, *, kernel: int) -> int:
+    """Return the weights and biases of a convolution of `kernel` x `kernel`."""
+    return inputs * outputs * kernel**2 + outputs
+
+
+def widened_field(field: int, *, kernel: int, stride: int) -> int:
+    """Return the receptive field after a kernel whose neighbouring inputs are `stride` input pixels apart."""
+    return field + (kernel - 1) * stride
+
+
 class _Walker:
     """Steps through a network with the shape, the receptive field and the index of the module that comes next."""
 
@@ -110,7 +120,7 @@ class _Walker:
     def stage(self, stage: Stage, spec: ModelSpec) -> None:
         batch, channels, height, width = self._shape
         if isinstance(stage, MaxPool):
-            self._field += self._stride
+            self._field = widened_field(self._field, kernel=2, stride=self._stride)
             self._stride *= 2
             self._feature("max_pool", (batch, channels, height // 2, width // 2))
         else:
@@ -119,11 +129,11 @@ class _Walker:
     def _conv(self, conv: Conv, spec: ModelSpec) -> None:
         first = not any(layer.operation.startswith("conv") for layer in self.layers)
         batch, channels, *size = self._shape
-        weights = channels * conv.channels * conv.kernel**2
+        parameters = convolution_parameters(channels, conv.channels, kernel=conv.kernel)
         shape = (batch, conv.channels, *size)
-        self._field += (conv.kernel - 1) * self._stride
-        macs = batch * weights * math.prod(size)
-        self._feature(f"conv{conv.kernel}x{conv.kernel}", shape, parameters=weights + conv.channels, macs=macs)
+        self._field = widened_field(self._field, kernel=conv.kernel, stride=self._stride)
+        macs = batch * (parameters - conv.channels) * math.prod(size)  # a bias is added, and multiplies nothing
+        self._feature(f"conv{conv.kernel}x{conv.kernel}", shape, parameters=parameters, macs=macs)
         if spec.batch_norm:
             self._feature("batch_norm", shape, parameters=2 * conv.channels, statistics=2 * conv.channels)
         self._index += 1  # the ReLU
