@@ -9,6 +9,7 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -19,7 +20,9 @@ from vggbench.cli.app import app
 GOLDENS = Path(__file__).with_name("goldens")
 WIDTH = 100
 TYPER = "0.29"  # lines break elsewhere in others; what the help says is tested besides
-COMMANDS = ("", "run", "doctor", "export", "report", "verify", "audit", "list", "show")
+COMMANDS = ("", "run", "doctor", "export", "exports", "report", "verify", "audit", "list", "show")
+SUBCOMMANDS = ("exports list", "exports prune")
+HELPS = (*COMMANDS, *SUBCOMMANDS)
 
 # Renders every help as on a terminal, without colours.
 RENDER = f"""
@@ -28,13 +31,25 @@ sys.stdout.isatty = lambda: True
 import vggbench.cli.app
 from vggbench.__main__ import main
 helps = {{}}
-for command in {COMMANDS}:
+for command in {HELPS}:
     text = io.StringIO()
     with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
         main([*command.split(), "--help"])
     helps[command] = text.getvalue()
 json.dump(helps, sys.stdout)
 """
+
+
+def golden(command: str) -> Path:
+    return GOLDENS / f"{command.replace(' ', '-') or 'vggbench'}.txt"
+
+
+def find_command(path: str) -> Any:
+    """Return what `vggbench PATH` runs."""
+    found: Any = typer.main.get_command(app)
+    for name in path.split():
+        found = found.commands[name]
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -54,18 +69,20 @@ def helps() -> dict[str, str]:
 @pytest.mark.skipif(
     not version("typer").startswith(f"{TYPER}."), reason=f"the goldens are as typer {TYPER} lays out a help"
 )
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", HELPS)
 def test_the_help_is_the_golden(helps: dict[str, str], command: str):
-    path = GOLDENS / f"{command or 'vggbench'}.txt"
+    path = golden(command)
     if os.environ.get("VGGBENCH_WRITE_GOLDENS"):
         path.write_text(helps[command])
     assert helps[command] == path.read_text(), "if that is meant, VGGBENCH_WRITE_GOLDENS=1 writes the goldens again"
 
 
 def test_there_is_a_golden_for_every_command():
-    known = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
-    assert set(COMMANDS) == known | {""}
-    assert {path.stem for path in GOLDENS.iterdir()} == known | {"vggbench"}
+    commands = find_command("").commands
+    below = {f"{name} {sub}" for name, command in commands.items() for sub in getattr(command, "commands", ())}
+    assert set(COMMANDS) == {"", *commands}
+    assert set(SUBCOMMANDS) == below
+    assert set(GOLDENS.iterdir()) == {golden(command) for command in HELPS}
 
 
 def test_the_goldens_fit_their_width():
@@ -87,6 +104,7 @@ def test_commands_are_grouped_on_a_terminal_and_elsewhere(helps: dict[str, str],
         "Artefacts",
         "export",
         "report",
+        "exports",
         "CI",
         "verify",
         "audit",
@@ -98,11 +116,11 @@ def test_commands_are_grouped_on_a_terminal_and_elsewhere(helps: dict[str, str],
         assert ["".join(found) for found in order_of(text)] == grouped
 
 
-@pytest.mark.parametrize("command", COMMANDS[1:])
+@pytest.mark.parametrize("command", HELPS[1:])
 def test_elsewhere_than_on_a_terminal_the_help_has_every_option_in_plain_text(command_line: CommandLine, command: str):
-    said = command_line(command, "--help")
+    said = command_line(*command.split(), "--help")
     assert said.code == 0
-    options = {name for option in typer.main.get_command(app).commands[command].params for name in option.opts}  # type: ignore[attr-defined]
+    options = {name for option in find_command(command).params for name in option.opts}
     assert all(name in said.out for name in options if name.startswith("--"))
     assert "│" not in said.out
     assert "\x1b" not in said.out

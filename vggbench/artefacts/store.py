@@ -111,7 +111,7 @@ def prepare(request: Request, exports: Path, write: Callable[[Path], Written]) -
         found = _existing(folder, request)
         if found is not None:
             return found
-        with _locked(folder.parent):
+        with locked(folder.parent):
             return _existing(folder, request) or _make(folder, request, write)
     except OSError as error:
         raise ArtefactError(
@@ -177,16 +177,16 @@ def _existing(folder: Path, request: Request) -> Artefact | None:
 
 
 @contextmanager
-def _locked(parent: Path) -> Iterator[None]:
+def locked(parent: Path, timeout_s: float | None = None) -> Iterator[None]:
+    """Keep exporters of a variant's folder out; `ArtefactError` where another process does not let go in time."""
     parent.mkdir(parents=True, exist_ok=True)
-    path = parent / LOCK_NAME
+    path, limit_s = parent / LOCK_NAME, LOCK_TIMEOUT_S if timeout_s is None else timeout_s
     try:
-        with FileLock(path, timeout=LOCK_TIMEOUT_S):
+        with FileLock(path, timeout=limit_s):
             yield
     except Timeout as error:
-        raise ArtefactError(
-            f"{path}: another process has held it for {LOCK_TIMEOUT_S / 60:.0f} minutes; end that export and try again"
-        ) from error
+        held = f"has held it for {limit_s / 60:.0f} minutes" if limit_s else "holds it"
+        raise ArtefactError(f"{path}: another process {held}; end that export and try again") from error
 
 
 def _make(folder: Path, request: Request, write: Callable[[Path], Written]) -> Artefact:

@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from vggbench.cli.audit import audit
 from vggbench.cli.doctor import doctor
 from vggbench.cli.export import export
+from vggbench.cli.exports import app as exports
 from vggbench.cli.list_variants import list_variants
 from vggbench.cli.report import report
 from vggbench.cli.run import run
@@ -66,6 +67,7 @@ def _main(
 app.command("run", rich_help_panel=START)(run)
 app.command("doctor", rich_help_panel=START)(doctor)
 app.command("export", rich_help_panel=ARTEFACTS)(export)
+app.add_typer(exports, name="exports", help="List artefacts, or remove some to make room.", rich_help_panel=ARTEFACTS)
 app.command("report", rich_help_panel=ARTEFACTS)(report)
 app.command("verify", rich_help_panel=CI)(verify)
 app.command("audit", rich_help_panel=CI)(audit)
