@@ -19,7 +19,7 @@ from typing import Annotated, Any, Protocol
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError
 
 from vggbench.backends.base import PRECISIONS
-from vggbench.backends.registry import REAL_BACKENDS, check_options, find_backend
+from vggbench.backends.registry import DEFAULT_BACKENDS, check_options, find_backend
 from vggbench.errors import NothingToJudge, PlanError, RequestError
 from vggbench.models.network_file import Network, NetworkFile
 from vggbench.models.spec import ModelSpec, make_spec
@@ -236,8 +236,8 @@ def expand(
 ) -> tuple[Cell, ...]:
     """Return the cells of all selections, each once, in their order.
 
-    Backends that are not named are those available; precisions that are not named are those native to backend and
-    device. What is named and not there is an error (backend) or an unsupported cell (precision).
+    Backends that are not named are the default ones that are available; precisions that are not named are those native
+    to backend and device. What is named and not there is an error (backend) or an unsupported cell (precision).
     """
     cells: dict[str, Cell] = {}
     # All of them before the first probe, which takes seconds.
@@ -313,7 +313,8 @@ def _check_batch_sizes(sizes: Iterable[int]) -> None:
 def _expand_one(
     selection: Selection, specs: list[Network], device: str, threads: int, probe: Callable[[str], Probe]
 ) -> Iterable[Cell]:
-    backends = selection.backend or [name for name in REAL_BACKENDS if any(not _closed(name, spec) for spec in specs)]
+    openable = [name for name in DEFAULT_BACKENDS if any(not _closed(name, spec) for spec in specs)]
+    backends = selection.backend or openable
     usable = list(_backends(backends, device, probe, asked=bool(selection.backend)))
     for spec, (name, options, known) in product(specs, usable):
         closed = _closed(name, spec)

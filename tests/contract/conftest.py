@@ -11,13 +11,15 @@ import pytest
 from vggbench.backends.base import Session, Unavailable
 from vggbench.backends.registry import REAL_BACKENDS, check_options, find_backend
 from vggbench.models.layers import mac_layers
-from vggbench.models.spec import make_spec
+from vggbench.models.spec import ModelSpec, make_spec
 from vggbench.plan import Cell
 from vggbench.preparation import Materials, materials
 
 SPEC = make_spec(
     config="16,M,32,M,32,32@1,M,64,M,64,M", batch_norm=True, classifier_width=96, num_classes=10, input_size=64
 )
+# Every layer is seconds of a compiler's time for each session that is opened otherwise.
+COMPILED_SPEC = make_spec(config="16,M,32@1,M", batch_norm=True, classifier_width=96, num_classes=10, input_size=32)
 THREADS = 2
 
 
@@ -27,6 +29,7 @@ class Opener:
 
     backend: str
     precision: str
+    spec: ModelSpec
     found: Materials
 
     def __call__(self, *, batch_size: int = 2, in_flight: int = 1, **options: str) -> Session:
@@ -53,7 +56,7 @@ class Opener:
 
     @property
     def macs(self) -> int:
-        return sum(layer.macs for layer in mac_layers(SPEC))
+        return sum(layer.macs for layer in mac_layers(self.spec))
 
 
 @pytest.fixture(scope="session")
@@ -61,10 +64,15 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("exports")
 
 
-CASES = [(name, precision) for name in (*REAL_BACKENDS, "fake") for precision in ("fp32", "bf16")]
+COMPILES = "torch-compile"  # takes each session seconds to open
+CASES = [
+    pytest.param((name, precision), id=f"{name}-{precision}", marks=[pytest.mark.slow] if name == COMPILES else [])
+    for name in (*REAL_BACKENDS, "fake")
+    for precision in ("fp32", "bf16")
+]
 
 
-@pytest.fixture(params=CASES, ids=["-".join(case) for case in CASES])
+@pytest.fixture(params=CASES)
 def opener(request: pytest.FixtureRequest, exports: Path) -> Opener:
     name, precision = request.param
     backend = find_backend(name)
@@ -74,8 +82,9 @@ def opener(request: pytest.FixtureRequest, exports: Path) -> Opener:
     support = backend.supports(precision, "cpu")
     if not support.supported:
         pytest.skip(f"{name}: {support.reason}")
+    spec = COMPILED_SPEC if name == COMPILES else SPEC
     cell = Cell(
-        spec=SPEC,
+        spec=spec,
         backend=name,
         options={},
         precision=precision,
@@ -84,4 +93,4 @@ def opener(request: pytest.FixtureRequest, exports: Path) -> Opener:
         threads=THREADS,
         in_flight=2,
     )
-    return Opener(name, precision, materials(cell, exports))
+    return Opener(name, precision, spec, materials(cell, exports))

@@ -259,4 +259,4 @@ def test_a_probe_that_breaks_is_a_backend_that_is_not_there(monkeypatch: pytest.
 
 def test_every_real_backend_is_probed(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "probe", lambda name, device: (name, device))
-    assert probe_all("cpu") == [("torch", "cpu"), ("onnxruntime", "cpu"), ("openvino", "cpu")]
+    assert probe_all("cpu") == [(name, "cpu") for name in ("torch", "torch-compile", "onnxruntime", "openvino")]

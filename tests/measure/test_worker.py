@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes import fake_cell, fake_request
-from vggbench.backends.base import Unavailable
-from vggbench.backends.fake import FakeBackend
+from vggbench.backends.base import Compilation, Unavailable
+from vggbench.backends.fake import FakeBackend, FakeSession
 from vggbench.measure import worker as module
 from vggbench.measure.client import WorkerClient
 from vggbench.measure.request import RoundRequest
@@ -74,6 +74,18 @@ def test_opening_tells_what_it_took(opened: Worker, request_: RoundRequest):
     assert found["first_inference_ns"] == 1_000_000
     assert min(found["import_s"], found["load_s"]) >= 0
     assert opened.session.slots == 2
+
+
+def test_what_was_compiled_in_opening_is_no_part_of_loading(request_: RoundRequest, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(FakeSession, "compilation", Compilation(seconds=1000.0, cached=False))
+    found = ask(Worker(), "open", **request_.opening(1))
+    assert (found["compile_s"], found["compile_cached"]) == (1000.0, False)
+    assert -1000 <= found["load_s"] < -900  # of a session that claims to have compiled for longer than it took to open
+
+
+def test_a_session_that_compiles_nothing_says_so(opened: Worker, request_: RoundRequest):
+    found = ask(opened, "open", **request_.opening(1))
+    assert found["compile_s"] is found["compile_cached"] is None
 
 
 def test_opening_again_closes_what_was_open(opened: Worker, request_: RoundRequest, monkeypatch: pytest.MonkeyPatch):

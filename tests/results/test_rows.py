@@ -67,6 +67,24 @@ def test_a_good_row_says_all_there_is():
     assert (row.cell_id, row.spec_hash) == (CELL.id, SPEC.digest())
 
 
+@pytest.mark.parametrize(
+    ("compilations", "seconds", "cache"),
+    [
+        ([(None, None)] * 3, None, None),
+        ([(30.0, False), (4.0, True), (5.0, True)], 30.0, "2/3"),
+        ([(4.0, True), (5.0, True), (6.0, True)], 5.0, "3/3"),
+        ([(8.0, None), (9.0, False), (2.0, True)], 8.5, "1/3"),
+    ],
+)
+def test_what_compiling_costs_is_told_apart_from_finding_it_compiled(compilations, seconds, cache):
+    records = [
+        record(CELL, number, session(CELL, compile_s=took, compile_cached=cached))
+        for number, (took, cached) in enumerate(compilations)
+    ]
+    row = row_of(records)
+    assert (row.compile_s, row.compile_cache) == (seconds, cache)
+
+
 def test_the_latency_is_the_estimate_over_the_rounds_medians_of_blocks():
     row = row_of(rounds(CELL, SIX))
     assert row.latency_ms == pytest.approx(hodges_lehmann(SIX))

@@ -104,6 +104,19 @@ class Evidence:
     flags: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Compilation:
+    """What a backend compiled while it opened, apart from loading.
+
+    Attributes:
+        seconds: from the first call to compiled code that has run once.
+        cached: whether all of it came from the backend's cache on disk; None where nothing was compiled.
+    """
+
+    seconds: float
+    cached: bool | None
+
+
 class Session(Protocol):
     """A backend opened on one artefact, one device, one batch size, with a fixed number of slots.
 
@@ -131,6 +144,11 @@ class Session(Protocol):
     @property
     def slots(self) -> int:
         """Return how many requests it can hold."""
+        ...
+
+    @property
+    def compilation(self) -> Compilation | None:
+        """Return what was compiled in opening, where the backend tells it apart from loading."""
         ...
 
     def stage(self, slot: int, batch: NDArray[np.float32]) -> None:
@@ -207,6 +225,8 @@ class Backend(Protocol):
 
 class SessionContext:
     """The context manager half of a session: closes it on the way out."""
+
+    compilation: Compilation | None = None
 
     def close(self) -> None:
         """Release what the session holds; nothing to do unless a session says so."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +59,7 @@ class TorchBackend:
         if precision == "bf16":
             native = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and _has_bf16_instructions()
             return Support(native, "" if native else "this CPU has no native bf16 instructions for oneDNN")
-        return Support(False, f"eager PyTorch on a CPU has no {precision}")
+        return Support(False, f"PyTorch on a CPU has no {precision}")
 
     def open(
         self,
@@ -72,19 +73,40 @@ class TorchBackend:
         options: Options,
     ) -> TorchSession:
         """Load the weights file into the module; bf16 casts convolutions and linear layers once, here."""
-        import torch
+        return TorchSession(load_network(artefact, precision, options), batch_size, threads, in_flight)
 
-        from vggbench.models.weights import load_module
 
-        torch.set_float32_matmul_precision("highest")
-        spec = ModelSpec.from_json(artefact.spec)
-        module = load_module(spec, artefact.path)
-        if precision == "bf16":
-            _cast_products(module, torch.bfloat16)
-        channels_last = options.get("memory_format") == "channels_last"
-        if channels_last:
-            module = module.to(memory_format=torch.channels_last)
-        return TorchSession(module, spec, batch_size, threads, in_flight, precision, channels_last)
+@dataclass(frozen=True, slots=True)
+class Network:
+    """The module of a weights artefact, in the precision and memory format that were asked for."""
+
+    module: Any
+    spec: ModelSpec
+    dtype: torch.dtype
+    memory_format: torch.memory_format
+
+    def __call__(self, batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return the fp32 logits of an fp32 NCHW batch, and the probabilities where the spec asks for them."""
+        # torch's stubs do not know `memory_format` beside a dtype.
+        logits = self.module.logits(batch.to(self.dtype, memory_format=self.memory_format)).float()
+        return (logits, logits.softmax(dim=1)) if self.spec.outputs == "probabilities" else (logits,)
+
+
+def load_network(artefact: Artefact, precision: str, options: Options) -> Network:
+    """Load the weights file into the module; bf16 casts convolutions and linear layers once, here."""
+    import torch
+
+    from vggbench.models.weights import load_module
+
+    torch.set_float32_matmul_precision("highest")
+    spec = ModelSpec.from_json(artefact.spec)
+    module = load_module(spec, artefact.path)
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    if dtype != torch.float32:
+        _cast_products(module, dtype)
+    channels_last = options.get("memory_format") == "channels_last"
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    return Network(module.to(memory_format=memory_format) if channels_last else module, spec, dtype, memory_format)
 
 
 def _has_bf16_instructions() -> bool:
@@ -103,34 +125,22 @@ def _cast_products(module: torch.nn.Module, dtype: torch.dtype) -> None:
 
 
 class TorchSession(SessionContext):
-    """One module; inputs are views of the caller's arrays."""
+    """One network; inputs are views of the caller's arrays."""
 
     timeline = "host"
 
-    def __init__(
-        self,
-        module: Any,
-        spec: ModelSpec,
-        batch_size: int,
-        threads: int,
-        in_flight: int,
-        precision: str,
-        channels_last: bool,
-    ) -> None:
-        import torch
-
+    def __init__(self, network: Network, batch_size: int, threads: int, in_flight: int) -> None:
+        spec = network.spec
         self.slots = in_flight
         self.input_spec = TensorSpec("input", "float32", (batch_size, 3, spec.input_size, spec.input_size))
         self.output_spec = TensorSpec("logits", "float32", (batch_size, spec.num_classes))
-        self._module = module
-        self._probabilities = spec.outputs == "probabilities"
-        self._dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-        self._format = torch.channels_last if channels_last else torch.contiguous_format
+        self._network: Network | None = network
+        self._run: Callable[[torch.Tensor], tuple[torch.Tensor, ...]] = network
         self._inputs: list[torch.Tensor | None] = [None] * in_flight
         self._outputs: list[torch.Tensor | None] = [None] * in_flight
         self._threads = max(1, threads // in_flight)  # all slots together use no more than asked
         self._thread = threading.local()
-        self._set_threads()
+        self._once_a_thread()
 
     def stage(self, slot: int, batch: NDArray[np.float32]) -> None:
         """View the array as a tensor."""
@@ -138,27 +148,27 @@ class TorchSession(SessionContext):
 
         self._inputs[slot] = torch.from_numpy(batch)
 
-    def _set_threads(self) -> None:
-        """Set this thread's share once: torch keeps the number of threads per calling thread."""
+    def _once_a_thread(self) -> None:
+        """Prepare the calling thread before its first request."""
         if not hasattr(self._thread, "ready"):
-            import torch
-
-            torch.set_num_threads(self._threads)
+            self._set_up_thread()
             self._thread.ready = True
+
+    def _set_up_thread(self) -> None:
+        """Set this thread's share: torch keeps the number of threads per calling thread."""
+        import torch
+
+        torch.set_num_threads(self._threads)
 
     def enqueue(self, slot: int) -> None:
         """Run the forward pass to its end."""
         import torch
 
-        self._set_threads()
+        self._once_a_thread()
         staged = self._inputs[slot]
         assert staged is not None, "stage comes before enqueue"
         with torch.inference_mode():
-            # torch's stubs do not know `memory_format` beside a dtype.
-            logits = self._module.logits(staged.to(self._dtype, memory_format=self._format)).float()
-            if self._probabilities:
-                torch.softmax(logits, dim=1)
-            self._outputs[slot] = logits
+            self._outputs[slot] = self._run(staged)[0]
 
     def wait(self, slot: int) -> None:
         """Return at once: the forward pass is over."""
@@ -175,27 +185,45 @@ class TorchSession(SessionContext):
 
         layers: list[LayerEvidence] = []
         batches: list[int] = []
-        staged = self._inputs[0]
-        batch = staged if staged is not None else torch.zeros(self.input_spec.shape)
+        batch = self._any_batch()
         with _recording(layers, batches), torch.inference_mode():
-            self._module.logits(batch.to(self._dtype, memory_format=self._format))
+            self._run(batch)
         return Evidence(
             device=str(batch.device),
             threads=torch.get_num_threads() * self.slots,
             batch_size=batches[0] if len(set(batches)) == 1 else 0,
             layers=tuple(layers),
             placements={str(batch.device): len(layers)},
-            flags={
-                "float32_matmul_precision": torch.get_float32_matmul_precision(),
-                "mkldnn": str(torch.backends.mkldnn.enabled),
-                "memory_format": str(self._format).removeprefix("torch."),
-                "version": version("torch"),
-            },
+            flags=self._flags(),
         )
 
+    def _any_batch(self) -> torch.Tensor:
+        """Return the first slot's staged batch, zeros if there is none."""
+        import torch
+
+        staged = self._inputs[0]
+        return staged if staged is not None else torch.zeros(self.input_spec.shape)
+
+    def _flags(self) -> dict[str, str]:
+        """Return torch's settings that decide what a product is computed in."""
+        import torch
+
+        assert self._network is not None, "the session is open"
+        return {
+            "float32_matmul_precision": torch.get_float32_matmul_precision(),
+            "mkldnn": str(torch.backends.mkldnn.enabled),
+            "memory_format": str(self._network.memory_format).removeprefix("torch."),
+            "version": version("torch"),
+        }
+
     def close(self) -> None:
-        """Drop the module."""
-        self._module = None
+        """Drop the network."""
+        self._network = None
+        self._run = _closed
+
+
+def _closed(_batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    raise RuntimeError("the session is closed")
 
 
 _PRECISION_NAMES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16", "float64": "fp64"}

@@ -41,8 +41,8 @@ BackendsOption = Annotated[
     typer.Option(
         "--backend",
         metavar="NAME[:OPTION=VALUE]",
-        help="torch, onnxruntime, openvino; torch:memory_format=channels_last sets an option. Repeatable, and a,b,c. "
-        "Without it, all that work here.",
+        help="torch, torch-compile, onnxruntime, openvino; torch:memory_format=channels_last sets an option. "
+        "Repeatable, and a,b,c. Without it, all that work here but torch-compile.",
         show_default=False,
         rich_help_panel=_CELLS,
     ),

@@ -30,7 +30,13 @@ class ParityRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionRecord:
-    """One session of a round: what it opened, what it proved, what it measured."""
+    """One session of a round: what it opened, what it proved, what it measured.
+
+    Attributes:
+        load_s: to open the artefact, without what is in `compile_s`.
+        compile_s: None where the backend does not tell compiling apart from loading.
+        compile_cached: whether the compiled code came from the backend's cache; None where that is not known.
+    """
 
     in_flight: int
     backend_version: str
@@ -42,6 +48,8 @@ class SessionRecord:
     evidence: Evidence
     parity: ParityRecord
     blocks: tuple[Block, ...]
+    compile_s: float | None = None
+    compile_cached: bool | None = None
 
     def samples(self, kind: str) -> list[list[int]]:
         """Return the samples (ns) of every block of that kind."""

@@ -96,10 +96,13 @@ class Worker:
         self._artefact_sha256 = files.sha256
         self._verification_ns = []
         self._ring = ring(self._inputs, opening["batch_size"], seed)
+        compilation = self._session.compilation
         return {
             "backend_version": state.version,
             "import_s": imported - start,
-            "load_s": loaded - imported,
+            "load_s": loaded - imported - (compilation.seconds if compilation else 0.0),
+            "compile_s": compilation.seconds if compilation else None,
+            "compile_cached": compilation.cached if compilation else None,
             "first_inference_ns": self._first_request(),
             "timeline": self._session.timeline,
             "artefact_sha256": self._artefact_sha256,

@@ -74,7 +74,12 @@ class Row:
     artefact_mib: float | None = _column("Size of the artefact's files in MiB.")
     export_s: float | None = _column("Seconds that writing the artefact took, when it was made.")
     import_s: float | None = _column("Seconds to import the backend's library: median over rounds.")
-    load_s: float | None = _column("Seconds to open the artefact: median over rounds.")
+    load_s: float | None = _column("Seconds to open the artefact, compiling apart: median over rounds.")
+    compile_s: float | None = _column(
+        "Seconds to compile, where a backend tells that apart from loading: median over the rounds that found no "
+        "compiled graph in the backend's cache, over all if every one did."
+    )
+    compile_cache: str | None = _column("Rounds that found their compiled graph in the backend's cache, of all: `5/6`.")
     first_inference_ms: float | None = _column("The first request after opening: median over rounds.")
     peak_memory_mib: float | None = _column("Largest resident memory of a worker process, in MiB.")
     speedup: float | None = _column("Latency of the `torch` fp32 row with the same model, batch and threads over this.")

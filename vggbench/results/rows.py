@@ -263,6 +263,18 @@ def _costs(records: Sequence[RoundRecord]) -> dict[str, Any]:
         "load_s": median([session.load_s for session in firsts]) if firsts else None,
         "first_inference_ms": median([session.first_inference_ns / 1e6 for session in firsts]) if firsts else None,
         "peak_memory_mib": max(peaks) / _MIB if peaks else None,
+        **_compilations(firsts),
+    }
+
+
+def _compilations(sessions: Sequence[SessionRecord]) -> dict[str, Any]:
+    """A compilation and its cached repetition are two things; the one that costs is reported, if it was seen."""
+    compiled = [session for session in sessions if session.compile_s is not None]
+    found = [session for session in compiled if session.compile_cached]
+    counted = [session.compile_s for session in compiled if not session.compile_cached or len(found) == len(compiled)]
+    return {
+        "compile_s": median([seconds for seconds in counted if seconds is not None]) if counted else None,
+        "compile_cache": f"{len(found)}/{len(compiled)}" if compiled else None,
     }
 
 

@@ -1,0 +1,226 @@
+"""PyTorch compiled by inductor for the CPU: the eager backend's network behind `torch.compile`.
+
+Compiling is done when a session opens, by its first call, for the session's batch size alone. Options beside
+`memory_format`:
+
+    mode        `torch.compile`'s own, less those of CUDA graphs, which do nothing here; `max-autotune` tries
+                generated matrix products against the library's, and only those with frozen weights
+    freezing    inductor's: weights become constants of the graph, folded and laid out for oneDNN when it is compiled
+
+Inductor keeps what it compiled in its own folder (`TORCHINDUCTOR_CACHE_DIR`) for the processes to come.
+"""
+
+from __future__ import annotations
+
+import math
+import sysconfig
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vggbench.artefacts.artefact import Artefact
+from vggbench.backends.base import Available, Compilation, Evidence, LayerEvidence, Options, Unavailable
+from vggbench.backends.torch_eager import Network, TorchBackend, TorchSession, load_network
+
+if TYPE_CHECKING:
+    pass
+
+_MODES = {"default": "default", "max-autotune": "max-autotune-no-cudagraphs"}
+# The profiler's name of a call into inductor's code.
+_COMPILED_CALL = "## Call CompiledFxGraph"
+# What products are called when they run, and where among their arguments are the data and the weights.
+_PRODUCTS = {
+    "aten::convolution": (0, 1),
+    "aten::addmm": (1, 2),
+    "aten::mm": (0, 1),
+    "mkldnn::_convolution_pointwise": (0, 1),
+    "mkldnn::_linear_pointwise": (0, 1),
+    "mkl::_mkl_linear": (0, 2),  # 1 is the packed form of 2
+}
+_PRECISION_NAMES = {"float": "fp32", "c10::BFloat16": "bf16", "c10::Half": "fp16", "double": "fp64"}
+
+
+class CompiledTorchBackend(TorchBackend):
+    """`torch.compile` with inductor."""
+
+    name = "torch-compile"
+    option_values: Mapping[str, tuple[str, ...]] = {
+        **TorchBackend.option_values,
+        "mode": tuple(_MODES),
+        "freezing": ("off", "on"),
+    }
+
+    def availability(self, device: str) -> Available | Unavailable:
+        """Import torch, and look for the compiler and the headers that inductor's code needs."""
+        found = super().availability(device)
+        return found if isinstance(found, Unavailable) else _missing_tool() or found
+
+    def open(
+        self,
+        artefact: Artefact,
+        *,
+        device: str,  # noqa: ARG002 - availability refused all but the CPU
+        precision: str,
+        batch_size: int,
+        threads: int,
+        in_flight: int,
+        options: Options,
+    ) -> CompiledTorchSession:
+        """Load the network as the eager backend does, and compile it; raises what dynamo and inductor raise."""
+        network = load_network(artefact, precision, options)
+        return CompiledTorchSession(network, batch_size, threads, in_flight, options)
+
+
+def _missing_tool() -> Unavailable | None:
+    """Return what inductor lacks on this machine, if anything."""
+    from torch._dynamo.eval_frame import is_dynamo_supported
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    if not is_dynamo_supported():
+        return Unavailable("torch.compile does not know this Python", "use a Python that this torch supports")
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler:
+        return Unavailable("inductor finds no C++ compiler", "install g++, or name another compiler in CXX")
+    header = Path(sysconfig.get_path("include"), "Python.h")
+    if not header.exists():
+        return Unavailable(f"inductor needs {header}, which is missing", "install Python's headers (python3-dev)")
+    return None
+
+
+class CompiledTorchSession(TorchSession):
+    """One compiled network; every request that it does not run raises."""
+
+    def __init__(self, network: Network, batch_size: int, threads: int, in_flight: int, options: Options) -> None:
+        super().__init__(network, batch_size, threads, in_flight)
+        self._options = options
+        self._graphs: dict[str, str] = {}
+        self._compile(network)
+
+    def _compile(self, network: Network) -> None:
+        """Compile by a first call, with the threads and the batch size that are timed later."""
+        import torch
+        from torch._dynamo.utils import counters
+
+        torch._dynamo.reset()  # graphs of an earlier session would count against this one's limit
+        counters.clear()
+        mode = _MODES[self._options["mode"]]
+        self._run = torch.compile(network.__call__, fullgraph=True, dynamic=False, mode=mode)
+        batch = self._any_batch()  # outside of inference mode, like the batches that are staged: another kind of tensor
+        start = time.perf_counter()
+        # Not by `options`: dynamo reads it too, and only here, and else leaves inductor no constants to freeze.
+        frozen = torch._inductor.config.patch(freezing=self._options["freezing"] == "on")
+        with torch.inference_mode(), frozen:
+            self._run(batch)
+        seconds = time.perf_counter() - start
+        self.compilation = Compilation(seconds, _found_in_cache(counters["inductor"]))
+        self._graphs = {
+            "graphs": str(counters["stats"]["unique_graphs"]),
+            "graph_breaks": str(sum(counters["graph_break"].values())),
+        }
+
+    def _set_up_thread(self) -> None:
+        """Let nothing run otherwise than compiled, nor be compiled again while it is timed: it raises instead.
+
+        torch keeps these settings per calling thread.
+        """
+        import torch
+
+        super()._set_up_thread()
+        torch._dynamo.config.suppress_errors = False
+        torch._dynamo.config.error_on_recompile = True
+
+    def evidence(self) -> Evidence:
+        """Profile one request: what each product was called with, and whether inductor's code called it."""
+        import torch
+        from torch._inductor.utils import parallel_num_threads
+        from torch.profiler import ProfilerActivity, profile
+
+        batch = self._any_batch()
+        with torch.inference_mode(), profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiler:
+            self._run(batch)
+        products = list(_outermost_products(profiler.events()))
+        layers = tuple(_layer_evidence(event, index) for index, event in enumerate(products))
+        return Evidence(
+            device=str(batch.device),
+            threads=max(torch.get_num_threads(), parallel_num_threads()) * self.slots,
+            batch_size=_batch_size([_data_shape(event) for event in products]),
+            layers=layers,
+            placements=_placements(layers),
+            flags={**self._flags(), **self._graphs},
+        )
+
+    def close(self) -> None:
+        """Drop the network and what was compiled for it."""
+        import torch
+
+        super().close()
+        torch._dynamo.reset()
+
+
+def _found_in_cache(counts: Mapping[str, int]) -> bool | None:
+    """Return whether every graph came from inductor's cache; None if there was none."""
+    hits, others = counts["fxgraph_cache_hit"], counts["fxgraph_cache_miss"] + counts["fxgraph_cache_bypass"]
+    return hits > 0 and others == 0 if hits + others else None
+
+
+def _placements(layers: Iterable[LayerEvidence]) -> dict[str, int]:
+    """Count products by who ran them; inductor is named even with none, since all of it was asked of inductor."""
+    counts = {"inductor": 0}
+    for layer in layers:
+        counts[layer.placement] = counts.get(layer.placement, 0) + 1
+    return counts
+
+
+def _outermost_products(events: Iterable[Any]) -> Iterator[Any]:
+    """Yield the products that were called by something else than another product."""
+    for event in events:
+        if event.name in _PRODUCTS and not any(caller.name in _PRODUCTS for caller in _callers(event)):
+            yield event
+
+
+def _callers(event: Any) -> Iterator[Any]:
+    caller = event.cpu_parent
+    while caller is not None:
+        yield caller
+        caller = caller.cpu_parent
+
+
+def _data_shape(event: Any) -> list[int]:
+    shape: list[int] = event.input_shapes[_PRODUCTS[event.name][0]]
+    return shape
+
+
+def _batch_size(shapes: list[list[int]]) -> int:
+    """Return the images in a request, 0 where products disagree: of every `(N, C, H, W)`, and the last product's rows.
+
+    A 1x1 convolution may run as a matrix product with a row for every pixel, the last linear layer has one an image.
+    """
+    found = {shape[0] for shape in [*(shape for shape in shapes if len(shape) == 4), *shapes[-1:]]}
+    return found.pop() if len(found) == 1 else 0
+
+
+def _layer_evidence(event: Any, index: int) -> LayerEvidence:
+    places = _PRODUCTS[event.name]
+    data, weights = (event.input_shapes[place] for place in places)
+    types = {event.input_dtypes[place] for place in places}
+    precisions = sorted(_PRECISION_NAMES.get(name, name) for name in types)
+    compiled = any(caller.name.startswith(_COMPILED_CALL) for caller in _callers(event))
+    return LayerEvidence(
+        name=f"{event.name}[{index}]",
+        operation=event.name,
+        precision="+".join(precisions),
+        placement="inductor" if compiled else "eager",
+        macs=_macs(data, weights),
+    )
+
+
+def _macs(data: list[int], weights: list[int]) -> int:
+    """Return the multiply-accumulates from shapes: a VGG's convolutions keep the size of `(N, C, H, W)`."""
+    positions = data[0] * math.prod(data[2:])
+    return positions * math.prod(weights)
+
+
+BACKEND = CompiledTorchBackend()
