@@ -90,7 +90,8 @@ class InlineWorker:
         self.pid = 0
 
     def call(self, command: str, **arguments: Any) -> dict[str, Any]:
-        assert arguments.get("options", {}).get("fault") not in {"crash", "hang"}, "that would be this process's end"
+        harmful = {"crash", "segfault", "garbage", "hang"}
+        assert arguments.get("options", {}).get("fault") not in harmful, "that would be this process's end"
         line = json.dumps({"command": command, **arguments})
         message = json.loads(json.dumps(worker.without_nonfinite(worker.answer(self._worker, line)), allow_nan=False))
         if not message["ok"]:

@@ -31,7 +31,7 @@ def derive(monkeypatch: pytest.MonkeyPatch):
             print("before")
             raise error
 
-        monkeypatch.setattr("vggbench.report.derive.derive", raise_it)
+        monkeypatch.setattr("vggbench.report.derive.derive_again", raise_it)
         return ["report", "somewhere"]
 
     return set_error
@@ -116,7 +116,7 @@ def test_a_verdict_without_a_reader_is_still_a_verdict():
     code = (
         "import sys; from vggbench import errors; from vggbench.report import derive as module\n"
         "def derive(folder): print('before'); raise errors.CheckFailed('no')\n"
-        "module.derive = derive\n"
+        "module.derive_again = derive\n"
         "from vggbench.__main__ import main; main(['report', 'x'])"
     )
     buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}

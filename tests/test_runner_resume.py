@@ -16,7 +16,7 @@ from tests.results.made import failed_parity, record, session
 from tests.running import TWO, Watcher, made, measured, start, stopped_after
 from vggbench import environment
 from vggbench.environment import Environment
-from vggbench.errors import ArtefactError, ExportError, Interrupted, RunFolderError
+from vggbench.errors import ArtefactError, ExportError, Interrupted, RunFolderError, WeightsError
 from vggbench.measure.records import Failure, RoundRecord
 from vggbench.measure.request import RoundRequest
 from vggbench.plan import Cell
@@ -188,3 +188,106 @@ def test_a_wrong_request_while_files_are_made_can_be_put_right(places: Places, m
         with pytest.raises(ArtefactError):
             start(fake_plan(*TWO), places)
     assert [row.status for row in resume_run(places)] == ["ok", "ok"]
+
+
+# Tried again
+
+
+class Flaky:
+    """Makes rounds of which those named fail the first so many times."""
+
+    def __init__(self, fails: dict[tuple[str, int], int]) -> None:
+        self.fails = Counter(fails)
+        self.log: list[tuple[str, int]] = []
+
+    def __call__(self, request: RoundRequest) -> RoundRecord:
+        key = (request.cell_id, request.round)
+        self.log.append(key)
+        if not self.fails[key]:
+            return made(request)
+        self.fails[key] -= 1
+        (cell,) = [cell for cell in TWO if cell.id == request.cell_id]
+        return record(cell, request.round, failure=Failure(stage="verify", status="timeout", reason="no answer"))
+
+
+def test_rounds_that_failed_are_made_again_when_that_is_asked(places: Places):
+    execute = Flaky({(TWO[0].id, 1): 1})
+    rows = start(fake_plan(*TWO, rounds=3), places, execute=execute)
+    assert [row.status for row in rows] == ["failed", "failed"]  # made-up artefacts
+    assert [row.rounds for row in rows] == [1, 3]
+    before = (places.folder / JOURNAL_NAME).read_bytes()
+    execute.log.clear()
+    rows = resume_run(places, retry_failed=True, execute=execute)
+    assert sorted(execute.log) == sorted([(TWO[0].id, 1), (TWO[0].id, 2)])
+    assert [row.rounds for row in rows] == [3, 3]
+    assert "1 of 3 rounds failed before and were measured when tried again" in rows[0].reasons
+    assert "timeout" not in rows[0].reasons
+    assert "tried again" not in rows[1].reasons
+    assert (places.folder / JOURNAL_NAME).read_bytes().startswith(before)
+
+
+def test_a_round_that_fails_again_is_given_up_again(places: Places):
+    execute = Flaky({(TWO[0].id, 0): 2})
+    start(fake_plan(*TWO, rounds=2), places, execute=execute)
+    rows = resume_run(places, retry_failed=True, execute=execute)
+    assert [row.rounds for row in rows] == [0, 2]
+    assert rows[0].reasons.count("round 1 at verify: no answer") == 1
+    assert [row.rounds for row in resume_run(places, execute=execute)] == [0, 2]
+    assert [row.rounds for row in resume_run(places, retry_failed=True, execute=execute)] == [2, 2]
+
+
+def test_trying_again_measures_nothing_that_was_measured_or_was_wrong(places: Places):
+    def wrong(request: RoundRequest) -> RoundRecord:
+        return record(TWO[0], request.round, session(TWO[0], parity=failed_parity()))
+
+    start(fake_plan(TWO[0], rounds=2), places, execute=wrong)
+    resume_run(places, retry_failed=True, execute=stopped_after(0, []))
+
+
+# What came to nothing
+
+
+def test_a_request_that_is_found_wrong_leaves_no_folder(places: Places, monkeypatch: pytest.MonkeyPatch):
+    def broken(*_):
+        raise WeightsError("weights file 'own.pth' does not fit vgg11")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("vggbench.preparation.materials", broken)
+        with pytest.raises(WeightsError):
+            start(fake_plan(*TWO), places)
+    assert not places.folder.exists()
+    assert [row.status for row in start(fake_plan(*TWO), places)] == ["ok", "ok"]
+
+
+def test_a_folder_that_was_there_keeps_what_is_in_it(places: Places, monkeypatch: pytest.MonkeyPatch):
+    def broken(*_):
+        raise WeightsError("weights file 'own.pth' does not fit vgg11")
+
+    places.folder.mkdir()
+    (places.folder / "notes.txt").touch()
+    monkeypatch.setattr("vggbench.preparation.materials", broken)
+    with pytest.raises(WeightsError):
+        start(fake_plan(*TWO), places)
+    assert {path.name for path in places.folder.iterdir()} - {".lock"} == {"notes.txt"}
+
+
+def test_without_memory_to_prepare_a_cell_it_is_a_failed_row(places: Places, monkeypatch: pytest.MonkeyPatch):
+    from vggbench.preparation import materials
+
+    def starved(cell: Cell, exports: Path):
+        if cell == TWO[0]:
+            raise MemoryError
+        return materials(cell, exports)
+
+    monkeypatch.setattr("vggbench.preparation.materials", starved)
+    rows = start(fake_plan(*TWO), places)
+    assert [row.status for row in rows] == ["failed", "ok"]
+    assert rows[0].reasons == "prepare: memory ran out"
+
+
+def test_a_round_of_no_cell_of_the_plan_is_refused(places: Places):
+    start(fake_plan(*TWO), places, execute=made)
+    journal = places.folder / JOURNAL_NAME
+    journal.write_text(journal.read_text().replace(TWO[0].id, "0123456789ab"))
+    with pytest.raises(RunFolderError, match="cell 0123456789ab is not in the plan"):
+        resume_run(places, execute=stopped_after(0, []))

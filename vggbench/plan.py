@@ -29,6 +29,7 @@ DEFAULT_ROUNDS = 6  # the fewest from which a 95 % signed-rank interval exists
 DEFAULT_ROUND_SECONDS = 2.5  # with process starts and parity, the default plan then stays under 5 minutes on two cores
 LARGEST_BATCH = 4096
 MOST_IN_FLIGHT = 4  # beyond this the requests only share the same cores in thinner slices
+MOST_THREADS = 8192  # processors that Linux is built for at most; cells are chosen by what is here
 MOST_ROUNDS = 1000  # half a million pairs for the Hodges-Lehmann estimate; beyond it a number is a typing error
 LONGEST_BUDGET_S = 7 * 24 * 3600.0  # a week; likewise
 _LONGEST_QUOTE = 60  # characters of a wrong value that say enough of it
@@ -57,9 +58,9 @@ class Cell:
     options: Mapping[str, str]
     precision: str
     device: str
-    batch_size: int
-    threads: int
-    in_flight: int
+    batch_size: Annotated[int, Field(ge=1, le=LARGEST_BATCH)]  # as in `Plan`: what a stored cell must have
+    threads: Annotated[int, Field(ge=1, le=MOST_THREADS)]
+    in_flight: Annotated[int, Field(ge=1, le=MOST_IN_FLIGHT)]
     unsupported: str = ""
 
     @property
@@ -95,11 +96,13 @@ class Plan:
         timeout_s: how much longer than it measures a worker may take to answer before it is killed.
     """
 
-    cells: Annotated[tuple[Cell, ...], Field(min_length=1)]  # as in `rounds`: what a stored plan must have
+    cells: Annotated[
+        tuple[Cell, ...], Field(min_length=1)
+    ]  # as in `rounds` and the others: what a stored plan must have
     rounds: Annotated[int, Field(ge=1, le=MOST_ROUNDS)]
-    round_seconds: float
-    seed: int
-    timeout_s: float
+    round_seconds: Annotated[float, Field(gt=0, le=LONGEST_BUDGET_S, allow_inf_nan=False)]
+    seed: Annotated[int, Field(ge=0)]
+    timeout_s: Annotated[float, Field(gt=0, le=LONGEST_BUDGET_S, allow_inf_nan=False)]
 
 
 class Probe(Protocol):

@@ -92,8 +92,8 @@ def prepare_all(
         announce(cell)
         try:
             found[cell.id] = materials(cell, exports)
-        except CellError as error:
-            failure = Failure(stage="prepare", status="failed", reason=str(error))
+        except (CellError, MemoryError) as error:
+            failure = Failure(stage="prepare", status="failed", reason=str(error) or "memory ran out")
             kept[cell.id] = replace(Prepared(), failure=failure)
         else:
             kept[cell.id] = _prepared(found[cell.id])

@@ -8,29 +8,25 @@ from __future__ import annotations
 import random
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from filelock import FileLock, Timeout
-
 from vggbench import environment
 from vggbench.artefacts.store import DEFAULT_EXPORTS
-from vggbench.errors import Interrupted, RunFolderError
+from vggbench.errors import ArtefactError, Interrupted, RequestError, RunFolderError
 from vggbench.measure.records import RoundRecord, gave_up
 from vggbench.measure.request import RoundRequest, Timing
 from vggbench.measure.rounds import run_round, verify_round
 from vggbench.plan import Cell, Plan
 from vggbench.preparation import Materials, prepare_all
 from vggbench.results.columns import Row
-from vggbench.results.journal import JOURNAL_NAME, Journal, read_journal
+from vggbench.results.journal import JOURNAL_NAME, Journal, read_rounds
 from vggbench.results.rows import derive_rows
+from vggbench.results.run_folder import discard, held, make_folder
 from vggbench.results.run_info import FILE_NAME, SCHEMA_VERSION, Prepared, RunInfo, read_run_info, write_run_info
 from vggbench.version import VERSION
-
-_LOCK_NAME = ".lock"
 
 
 class Executor(Protocol):
@@ -92,21 +88,33 @@ def start_run(
     execute: Executor = run_round,
 ) -> list[Row]:
     """Prepare, measure and report every cell of the plan in a new run folder; returns the rows."""
-    _make_folder(places.folder)
-    with _held(places.folder):
+    made = make_folder(places.folder)
+    with held(places.folder):
         _refuse_used(places.folder)
         info = new_info(plan, backend_versions)
         write_run_info(places.folder, info)
-        return _carry_on(info, places, observer or Silent(), execute)
+        try:
+            return _carry_on(info, places, observer or Silent(), execute)
+        except RequestError as error:
+            # What is wrong with a place can be put right; a wrong request would be wrong again.
+            if not isinstance(error, ArtefactError | RunFolderError):
+                discard(places.folder, FILE_NAME, made=made)
+            raise
 
 
-def resume_run(places: Places, *, observer: Observer | None = None, execute: Executor = run_round) -> list[Row]:
-    """Continue the run in a folder where its journal ends; returns the rows of the whole run."""
+def resume_run(
+    places: Places, *, retry_failed: bool = False, observer: Observer | None = None, execute: Executor = run_round
+) -> list[Row]:
+    """Continue the run in a folder where its journal ends; returns the rows of the whole run.
+
+    With `retry_failed`, rounds that failed are made again, and those that were given up for them; the journal keeps
+    what they failed with.
+    """
     read_run_info(places.folder)  # says that there is no run before a lock is made there
-    with _held(places.folder):
+    with held(places.folder):
         info = read_run_info(places.folder)
         _check_same_environment(info)
-        return _carry_on(info, places, observer or Silent(), execute)
+        return _carry_on(info, places, observer or Silent(), execute, retry_failed=retry_failed)
 
 
 def verify_plan(
@@ -125,15 +133,19 @@ def verify_plan(
     return derive_rows(info, records)
 
 
-def _carry_on(info: RunInfo, places: Places, observer: Observer, execute: Executor) -> list[Row]:
+def _carry_on(
+    info: RunInfo, places: Places, observer: Observer, execute: Executor, *, retry_failed: bool = False
+) -> list[Row]:
     from vggbench.report.derive import derive
 
     try:
         found = _prepare(info, places, observer)
-        _measure(info.plan, found, places, observer, execute)
+        records = read_rounds(places.folder, info.plan)
+        steps = _steps(info.plan, found, records, retry_failed=retry_failed)
+        _measure(info.plan, steps, found, places, observer, execute)
     except KeyboardInterrupt:
         derive(places.folder)
-        done = len(read_journal(places.folder / JOURNAL_NAME))
+        done = len(read_rounds(places.folder, info.plan))
         raise Interrupted(f"stopped after {done} rounds; continue with: {_resume_command(places)}") from None
     return derive(places.folder)
 
@@ -187,19 +199,48 @@ def _check_same_artefacts(before: Mapping[str, Prepared], now: Mapping[str, Prep
             raise RunFolderError(f"the reference of cell {cell_id} is not the one the run began with; start a new run")
 
 
-def _measure(plan: Plan, found: Mapping[str, Materials], places: Places, observer: Observer, execute: Executor) -> None:
-    journal_path = places.folder / JOURNAL_NAME
-    journal = Journal(journal_path)
-    records = read_journal(journal_path)
-    finished = {(record.cell_id, record.round) for record in records}
-    given_up = {record.cell_id for record in records if gave_up(record)}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Step:
+    """A round that is still to be made."""
+
+    cell: Cell
+    round: int
+    attempt: int
+
+
+def _steps(
+    plan: Plan, found: Mapping[str, Materials], records: Sequence[RoundRecord], *, retry_failed: bool
+) -> list[_Step]:
+    """Return what is left of the plan, in its order: neither finished nor given up."""
+    attempts = {(record.cell_id, record.round): record.attempt for record in records}
+    kept = [record for record in records if not (retry_failed and record.failure)]
+    finished = {(record.cell_id, record.round) for record in kept}
+    given_up = {record.cell_id for record in kept if gave_up(record)}
     cells = [cell for cell in plan.cells if cell.id in found]
-    todo = [step for step in schedule(cells, plan.rounds, plan.seed) if (step[1].id, step[0]) not in finished]
-    for done, (number, cell) in enumerate(todo):
+    return [
+        _Step(cell=cell, round=number, attempt=attempts.get((cell.id, number), 0) + 1)
+        for number, cell in schedule(cells, plan.rounds, plan.seed)
+        if (cell.id, number) not in finished and cell.id not in given_up
+    ]
+
+
+def _measure(
+    plan: Plan,
+    steps: Sequence[_Step],
+    found: Mapping[str, Materials],
+    places: Places,
+    observer: Observer,
+    execute: Executor,
+) -> None:
+    journal = Journal(places.folder / JOURNAL_NAME)
+    given_up: set[str] = set()
+    for done, step in enumerate(steps):
+        cell = step.cell
         if cell.id in given_up:
             continue
-        observer.measuring(cell, done, len(todo))
-        record = execute(_request(plan, cell, number, found[cell.id]))
+        observer.measuring(cell, done, len(steps))
+        made = execute(_request(plan, cell, step.round, found[cell.id]))
+        record = replace(made, attempt=step.attempt)
         journal.append(record)
         observer.measured(cell, record)
         if gave_up(record):
@@ -235,13 +276,6 @@ def _request(plan: Plan, cell: Cell, number: int, found: Materials) -> RoundRequ
     )
 
 
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunFolderError(f"{folder} cannot be made: {error.strerror}; name another with --output") from None
-
-
 def _refuse_used(folder: Path) -> None:
     from vggbench.report.derive import DERIVED_NAMES
 
@@ -252,19 +286,3 @@ def _refuse_used(folder: Path) -> None:
     for name in DERIVED_NAMES:
         if (folder / name).exists():
             raise RunFolderError(f"{folder} holds a {name} that a run would replace; name another folder")
-
-
-@contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Keep a second run out of the folder."""
-    lock = FileLock(folder / _LOCK_NAME, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise RunFolderError(f"{folder} is in use by another vggbench; wait for it or name another folder") from None
-    except OSError as error:
-        raise RunFolderError(f"{folder} cannot be written: {error.strerror}; name another with --output") from None
-    try:
-        yield
-    finally:
-        lock.release()

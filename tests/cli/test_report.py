@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tests.cli.conftest import CommandLine
 from tests.fakes import fake_cell
@@ -71,4 +72,12 @@ def test_a_journal_with_a_bad_line(command_line: CommandLine, folder: Path):
     said = command_line("report", folder)
     assert said.code == 2
     assert "line 1: not a round's record" in said.message
+    assert not (folder / "results.csv").exists()
+
+
+def test_a_run_that_is_being_written_is_left_alone(command_line: CommandLine, folder: Path):
+    with FileLock(folder / ".lock"):
+        said = command_line("report", folder)
+    assert said.code == 2
+    assert said.message == f"vggbench: {folder} is in use by another vggbench; wait for it or name another folder"
     assert not (folder / "results.csv").exists()

@@ -43,12 +43,19 @@ def test_verifying_times_nothing(fake_exports: Path):
     assert record.sessions[0].parity.passed
 
 
+KILLED = "the worker was killed by SIGKILL, perhaps by the kernel because memory ran out (try a smaller batch)"
+TOO_MUCH = "MemoryError: Unable to allocate 1.00 EiB for an array with shape (1152921504606846976,) and data type int8"
+
+
 @pytest.mark.parametrize(
     ("fault", "stage", "reason"),
     [
         ("open", "open", "RuntimeError: the script says that opening fails"),
         ("run", "open", "RuntimeError: the script says that running fails"),
-        ("crash", "open", "the worker was killed by SIGKILL"),
+        ("crash", "open", KILLED),
+        ("segfault", "open", "the worker was killed by SIGSEGV"),
+        ("garbage", "open", "the worker wrote 'loading kernels\\n' where an answer belongs"),
+        ("memory", "open", TOO_MUCH),
     ],
 )
 def test_a_round_that_breaks_ends_with_stage_and_reason(fake_exports: Path, fault: str, stage: str, reason: str):

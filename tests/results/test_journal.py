@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.results.made import CELL, failed_parity, record, rounds, session
 from vggbench.errors import RunFolderError
-from vggbench.measure.records import Failure
+from vggbench.measure.records import Failure, RoundRecord
 from vggbench.results.journal import Journal, read_journal
 
 RECORDS = [
@@ -50,11 +52,17 @@ def test_a_run_that_has_not_begun_has_no_rounds(path: Path):
 
 def test_a_line_is_on_disk_before_the_next_round_begins(path: Path, monkeypatch: pytest.MonkeyPatch):
     sizes = []
-    monkeypatch.setattr(os, "fsync", lambda descriptor: sizes.append(os.fstat(descriptor).st_size))
+
+    def flush(descriptor: int) -> None:
+        state = os.fstat(descriptor)
+        sizes.append("name" if stat.S_ISDIR(state.st_mode) else state.st_size)
+
+    monkeypatch.setattr(os, "fsync", flush)
     journal = Journal(path)
     journal.append(RECORDS[0])
+    first = path.stat().st_size
     journal.append(RECORDS[1])
-    assert sizes[1] == path.stat().st_size > sizes[0] > 0
+    assert sizes == [first, "name", path.stat().st_size]
 
 
 def test_a_torn_last_line_is_dropped(path: Path, whole: bytes):
@@ -158,5 +166,50 @@ def test_a_full_disk_is_one_line(path: Path, monkeypatch: pytest.MonkeyPatch):
 
 def test_a_round_that_stands_twice_is_refused(path: Path, whole: bytes):
     path.write_bytes(whole + whole.splitlines(keepends=True)[0])
-    with pytest.raises(RunFolderError, match=r"round 1 of cell .* stands here twice"):
+    with pytest.raises(
+        RunFolderError,
+        match=r"line 5: round 1 of cell .* as attempt 1 after 1, and only what failed",
+    ):
         read_journal(path)
+
+
+FAILED = RECORDS[3]
+AGAIN = replace(RECORDS[1], round=FAILED.round, attempt=2)
+
+
+def append(path: Path, *items: RoundRecord) -> None:
+    journal = Journal(path)
+    for item in items:
+        journal.append(item)
+
+
+def test_the_last_attempt_at_a_round_that_failed_counts_and_the_line_before_stays(path: Path):
+    append(path, FAILED, RECORDS[0], AGAIN)
+    assert read_journal(path) == [RECORDS[0], AGAIN]
+    assert path.read_text().count("\n") == 3
+
+
+def test_a_round_may_fail_again_and_again(path: Path):
+    append(path, FAILED, replace(FAILED, attempt=2), replace(AGAIN, attempt=3))
+    assert read_journal(path) == [replace(AGAIN, attempt=3)]
+
+
+@pytest.mark.parametrize(
+    ("items", "words"),
+    [
+        ([AGAIN], "line 1: .* as attempt 2 after none"),
+        ([FAILED, replace(AGAIN, attempt=3)], "line 2: .* as attempt 3 after 1"),
+        ([FAILED, replace(AGAIN, attempt=1)], "line 2: .* as attempt 1 after 1"),
+        ([FAILED, AGAIN, replace(AGAIN, attempt=3)], "line 3: .* as attempt 3 after 2, and only what failed"),
+    ],
+)
+def test_attempts_that_do_not_follow_each_other_are_refused(path: Path, items: list[RoundRecord], words: str):
+    append(path, *items)
+    with pytest.raises(RunFolderError, match=words):
+        read_journal(path)
+
+
+def test_a_journal_from_before_there_were_attempts(path: Path, whole: bytes):
+    path.write_bytes(whole.replace(b',"attempt":1', b""))
+    assert b"attempt" not in path.read_bytes()
+    assert read_journal(path) == RECORDS

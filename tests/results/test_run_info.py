@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
-import stat
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ from tests.results.made import CELL, info, prepared
 from vggbench.environment import Environment, comparable
 from vggbench.errors import RunFolderError
 from vggbench.measure.records import Failure
-from vggbench.results.run_info import FILE_NAME, read_run_info, write_run_info, write_whole
+from vggbench.results.run_info import FILE_NAME, read_run_info, write_run_info
 
 BF16 = fake_cell(precision="bf16", latency_ms="1/2", batch_size=3)
 INFO = info(
@@ -128,32 +126,3 @@ def test_whatever_one_value_becomes_it_is_a_run_or_an_error_in_one_line(tmp_path
         read_run_info(tmp_path)
     except RunFolderError as error:
         assert "\n" not in str(error)  # noqa: PT017 - either is right
-
-
-def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path):
-    path = tmp_path / "results.csv"
-    path.write_text("before")
-
-    def broken(file: Any) -> None:
-        file.write(b"half")
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        write_whole(path, broken)
-    assert path.read_text() == "before"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_file_can_be_read_by_others_and_is_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    flushed = []
-    monkeypatch.setattr(os, "fsync", flushed.append)
-    path = tmp_path / "summary.md"
-    write_whole(path, lambda file: file.write(b"text"))
-    assert path.read_text() == "text"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o644
-    assert len(flushed) == 1
-
-
-def test_where_it_cannot_be_written_is_one_line(tmp_path: Path):
-    with pytest.raises(RunFolderError, match="cannot be written: No such file or directory"):
-        write_whole(tmp_path / "missing" / "run.json", lambda file: file.write(b""))

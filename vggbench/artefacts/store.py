@@ -105,6 +105,7 @@ def prepare(request: Request, exports: Path, write: Callable[[Path], Written]) -
 
     Raises:
         ArtefactError: what exists is not whole, or the folder cannot be written.
+        ExportError: memory ran out while it was made.
     """
     folder = exports.absolute() / request.folder
     try:
@@ -117,6 +118,17 @@ def prepare(request: Request, exports: Path, write: Callable[[Path], Written]) -
         raise ArtefactError(
             f"{folder}: cannot be written: {error.strerror or error}; make room there or name another exports folder"
         ) from error
+    except (MemoryError, RuntimeError) as error:
+        if not _is_of_memory(error):
+            raise
+        raise ExportError(
+            f"{folder}: memory ran out while it was made; give this process more of it, or ask for a smaller network"
+        ) from error
+
+
+def _is_of_memory(error: MemoryError | RuntimeError) -> bool:
+    """PyTorch's allocator raises no exception of its own on a CPU, but names itself in the message."""
+    return isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def read_artefact(folder: Path) -> Artefact:

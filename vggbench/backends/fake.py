@@ -9,11 +9,13 @@ stand-in for a backend in a claim about one. Options:
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import cycle
 
 import numpy as np
@@ -45,10 +47,52 @@ FAULTS = (
     "precision",  # every layer ran in bf16, whatever was asked
     "fallback",  # half the work ran on another provider
     "batch",  # ran half the batch
-    "crash",  # the process dies
+    "crash",  # the process is killed, as by a kernel that is out of memory
+    "segfault",  # the process reads where nothing is
+    "garbage",  # a library writes over the answers
+    "memory",  # asks for more memory than there is
     "hang",  # the first request never ends
 )
+_DESCRIPTORS = 16  # a worker has fewer open
 _GRID = 8  # images are averaged to an 8x8 grid before the product: cheap at any size
+
+
+def _raise() -> None:
+    raise RuntimeError("the script says that running fails")
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
+
+
+def _read_nothing() -> None:
+    ctypes.string_at(0)
+
+
+def _write_everywhere() -> None:
+    """Write to every descriptor beyond the three that everybody has; whichever leads to the parent is among them."""
+    for descriptor in range(3, _DESCRIPTORS):
+        with suppress(OSError):
+            os.write(descriptor, b"loading kernels\n")
+
+
+def _take_all_memory() -> None:
+    np.ones(2**60, dtype=np.int8)
+
+
+def _hang() -> None:
+    while True:
+        time.sleep(3600)
+
+
+_BREAKS = {
+    "run": _raise,
+    "crash": _die,
+    "segfault": _read_nothing,
+    "garbage": _write_everywhere,
+    "memory": _take_all_memory,
+    "hang": _hang,
+}
 
 
 def fake_logits(images: NDArray[np.floating], classes: int, seed: int) -> NDArray[np.float64]:
@@ -128,13 +172,8 @@ class FakeSession(SessionContext):
 
     def enqueue(self, slot: int) -> None:
         """Start a request that ends after the next scripted latency."""
-        if self._fault == "run":
-            raise RuntimeError("the script says that running fails")
-        if self._fault == "crash":
-            os.kill(os.getpid(), signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
-        if self._fault == "hang":
-            while True:
-                time.sleep(3600)
+        if self._fault in _BREAKS:
+            _BREAKS[self._fault]()
         self._ends_ns[slot] = self.now_ns() + next(self._latencies[slot])
 
     def wait(self, slot: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -105,4 +105,5 @@ def outcome(record: RoundRecord) -> str:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    with suppress(OSError):  # what nobody can read any more ends no run
+        print(text, file=sys.stderr, flush=True)

@@ -15,9 +15,9 @@ RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="The run's fold
 def report(run: RunArgument, json_output: JsonOption = False) -> None:
     """Write a run's results.csv, samples.parquet and summary.md again, and print its table."""
     from vggbench.cli.results import print_json, print_report
-    from vggbench.report.derive import derive
+    from vggbench.report.derive import derive_again
 
-    rows = derive(run)
+    rows = derive_again(run)
     if json_output:
         print_json(rows)
     else:

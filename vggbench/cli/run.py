@@ -54,6 +54,14 @@ ResumeOption = Annotated[
     bool,
     typer.Option("--resume", help="Continue the run in --output where it stopped.", rich_help_panel="Places"),
 ]
+RetryOption = Annotated[
+    bool,
+    typer.Option(
+        "--retry-failed",
+        help="With --resume: make again the rounds that failed or timed out.",
+        rich_help_panel="Places",
+    ),
+]
 
 
 @takes_cells
@@ -65,6 +73,7 @@ def run(
     output: OutputOption = None,
     exports: ExportsOption = Path("exports"),
     resume: ResumeOption = False,
+    retry_failed: RetryOption = False,
     json_output: JsonOption = False,
 ) -> None:
     """Build, export, verify, measure and report on this machine.
@@ -77,7 +86,10 @@ def run(
     if resume:
         folder = _folder_to_resume(choice, output, rounds, time_budget_s)
         with progress() as observer:
-            rows = resume_run(Places(folder=folder, exports=exports), observer=observer)
+            places = Places(folder=folder, exports=exports)
+            rows = resume_run(places, retry_failed=retry_failed, observer=observer)
+    elif retry_failed:
+        raise RequestError("--retry-failed needs --resume, and --output with the run's folder")
     else:
         plan, versions = _make_plan(choice, rounds, time_budget_s)
         folder = output or default_folder()

@@ -21,6 +21,7 @@ from vggbench.measure.worker import PROTOCOL
 
 _PROBE_TIMEOUT_S = 120.0  # a first import of torch from a cold disk was seen to take 30 s
 _LAST_MOMENTS_S = 5.0  # a process that has closed its pipes is past all work; unmapping large weights takes under 1 s
+_PERHAPS_MEMORY = ", perhaps by the kernel because memory ran out (try a smaller batch)"
 _LONGEST_REASON = 300  # characters of a worker's last words that fit a table
 
 
@@ -44,7 +45,10 @@ class WorkerClient:
         self._killed = False
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         # Open for as long as the process lives, like the process itself: `close` closes both.
-        self._log = tempfile.TemporaryFile(mode="w+", encoding="utf-8", errors="replace")  # noqa: SIM115
+        try:
+            self._log = tempfile.TemporaryFile(mode="w+", encoding="utf-8", errors="replace")  # noqa: SIM115
+        except OSError as error:
+            raise WorkerFailure("start", "failed", f"no temporary file can be made: {error.strerror}") from None
         try:
             self._process = _start(python, self._log)
         except OSError as error:
@@ -97,8 +101,7 @@ class WorkerClient:
         except subprocess.TimeoutExpired:
             self.kill()
             return self._failure(stage, "the worker closed its pipe and did not end")
-        how = f"was killed by {_signal_name(-code)}" if code < 0 else f"ended with code {code}"
-        return self._failure(stage, f"the worker {how}")
+        return self._failure(stage, f"the worker {_how_it_ended(code)}")
 
     def _failure(self, stage: str, reason: str) -> WorkerFailure:
         """Add the last line that the process, or a library in it, has printed."""
@@ -164,6 +167,14 @@ def _parse(line: str) -> dict[str, Any] | None:
 def _one_line(text: str) -> str:
     """Return what fits a table's cell and moves no terminal's cursor."""
     return "".join(character if character.isprintable() else " " for character in text)[:_LONGEST_REASON]
+
+
+def _how_it_ended(code: int) -> str:
+    if code >= 0:
+        return f"ended with code {code}"
+    name = _signal_name(-code)
+    # Whom the kernel kills for memory gets no word to say, and the kernel's own log is not everybody's to read.
+    return f"was killed by {name}" + (_PERHAPS_MEMORY if name == "SIGKILL" else "")
 
 
 def _signal_name(number: int) -> str:

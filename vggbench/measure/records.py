@@ -27,6 +27,12 @@ class ParityRecord:
     passing_tolerance: float | None
     artefact_sha256: str
 
+    def __post_init__(self) -> None:
+        for name in ("signal_error", "cosine", "top1_agreement") if self.metrics is not None else ():
+            value = (self.metrics or {}).get(name, "missing")
+            if isinstance(value, bool) or not isinstance(value, int | float | None):
+                raise ValueError(f"{name} is {value!r}, not a number")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionRecord:
@@ -51,6 +57,12 @@ class SessionRecord:
     compile_s: float | None = None
     compile_cached: bool | None = None
 
+    def __post_init__(self) -> None:
+        for block in self.blocks:
+            least = 1 if block.kind == "throughput" else 0  # a request may be faster than the clock, a window is not
+            if not block.samples_ns or min(block.samples_ns) < least:
+                raise ValueError(f"a {block.kind} block without samples, or of no time")
+
     def samples(self, kind: str) -> list[list[int]]:
         """Return the samples (ns) of every block of that kind."""
         return [list(block.samples_ns) for block in self.blocks if block.kind == kind]
@@ -72,6 +84,7 @@ class RoundRecord:
     Attributes:
         sessions: the latency session, then the throughput session; fewer if the round ended early.
         load_average: of the last minute, at the round's end; empty where the system has none.
+        attempt: 1, or more where the round failed before and was asked for again; it then stands for the earlier ones.
     """
 
     cell_id: str
@@ -82,6 +95,7 @@ class RoundRecord:
     failure: Failure | None
     peak_memory_bytes: int | None
     load_average: float | None
+    attempt: int = 1
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for the journal."""

@@ -231,7 +231,7 @@ def answer(worker: Worker, line: str) -> dict[str, Any]:
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # noqa: BLE001 - the one boundary where everything becomes a row
-        lines = str(error).strip().splitlines() or [""]
+        lines = str(error).strip().splitlines() or ["memory ran out" if isinstance(error, MemoryError) else ""]
         return {"ok": False, "command": command, "kind": type(error).__name__, "message": lines[0]}
 
 

@@ -12,8 +12,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from vggbench.errors import RunFolderError
 from vggbench.measure.records import RoundRecord
+from vggbench.plan import Plan
+from vggbench.results.numbers import check_numbers
+from vggbench.results.run_folder import flush_folder
 
 JOURNAL_NAME = "rounds.jsonl"
+_REMEDY = "restore the file or start a new run folder"
 _RECORD = TypeAdapter(RoundRecord)
 
 
@@ -36,42 +40,72 @@ class Journal:
             file.write(line)
             file.flush()
             os.fsync(file.fileno())
+            if file.tell() == len(line):  # the first one: the file's name is new too
+                flush_folder(self._path.parent)
 
 
 def read_journal(path: Path) -> list[RoundRecord]:
-    """Return the finished rounds; a torn last line is ignored, any other bad line is a `RunFolderError`."""
+    """Return the finished rounds, each by its last attempt, in the order in which these were made.
+
+    A torn last line is ignored, any other bad line is a `RunFolderError`.
+    """
     if not path.exists():
         return []
     with _file_errors(path):
         text = path.read_bytes()
     whole = text[: text.rfind(b"\n") + 1]
     records = [_read_line(path, number, line) for number, line in enumerate(whole.splitlines(), start=1)]
-    _refuse_repeated(path, records)
+    return _last_attempts(path, records)
+
+
+def read_rounds(folder: Path, plan: Plan) -> list[RoundRecord]:
+    """Return the finished rounds of a run's folder; `RunFolderError` also for one that the run's plan does not have."""
+    path = folder / JOURNAL_NAME
+    records = read_journal(path)
+    planned = {cell.id for cell in plan.cells}
+    for record in records:
+        if record.cell_id not in planned or record.round not in range(plan.rounds):
+            raise RunFolderError(
+                f"{path}: round {record.round + 1} of cell {record.cell_id} is not in the plan of run.json, which has "
+                f"{len(planned)} cells and {plan.rounds} rounds; {_REMEDY}"
+            )
     return records
 
 
-def _refuse_repeated(path: Path, records: list[RoundRecord]) -> None:
+def _last_attempts(path: Path, records: list[RoundRecord]) -> list[RoundRecord]:
     """A round that counts twice would make an interval narrower than its samples allow."""
-    seen: set[tuple[str, int]] = set()
+    last: dict[tuple[str, int], RoundRecord] = {}
     for number, record in enumerate(records, start=1):
-        if (record.cell_id, record.round) in seen:
+        before = last.pop((record.cell_id, record.round), None)
+        if not _may_follow(before, record):
             raise RunFolderError(
-                f"{path}, line {number}: round {record.round + 1} of cell {record.cell_id} stands here twice; "
-                "restore the file or start a new run folder"
+                f"{path}, line {number}: round {record.round + 1} of cell {record.cell_id} stands here as attempt "
+                f"{record.attempt} after {before.attempt if before else 'none'}, and only what failed is tried again; "
+                f"{_REMEDY}"
             )
-        seen.add((record.cell_id, record.round))
+        last[record.cell_id, record.round] = record
+    return list(last.values())
+
+
+def _may_follow(before: RoundRecord | None, record: RoundRecord) -> bool:
+    if before is None:
+        return record.attempt == 1
+    return before.failure is not None and record.attempt == before.attempt + 1
 
 
 def _read_line(path: Path, number: int, line: bytes) -> RoundRecord:
     try:
-        return _RECORD.validate_json(line, strict=True)
+        record = _RECORD.validate_json(line, strict=True)
+        check_numbers(json.loads(line))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise RunFolderError(
-            f"{path}, line {number}: not a round's record ({where or 'line'}: {first['msg']}); "
-            "restore the file or start a new run folder"
-        ) from None
+        wrong = f"{where or 'line'}: {first['msg']}"
+    except ValueError as error:
+        wrong = str(error)
+    else:
+        return record
+    raise RunFolderError(f"{path}, line {number}: not a round's record ({wrong}); {_REMEDY}")
 
 
 def _cut_torn_line(path: Path) -> None:

@@ -170,9 +170,12 @@ def _warmup_findings(records: Sequence[RoundRecord]) -> list[Finding]:
 def _notes(cell: Cell, finished: Sequence[RoundRecord]) -> list[str]:
     """Return what is worth saying of a row without changing its status."""
     timed = any(session.samples("compute") for record in finished for session in record.sessions)
-    if cell.unsupported or not timed or len(finished) >= DEFAULT_ROUNDS:
-        return []
-    return [f"no interval: {len(finished)} rounds, {DEFAULT_ROUNDS} are needed"]
+    notes = []
+    if again := sum(record.attempt > 1 for record in finished):
+        notes.append(f"{again} of {len(finished)} rounds failed before and were measured when tried again")
+    if timed and not cell.unsupported and len(finished) < DEFAULT_ROUNDS:
+        notes.append(f"no interval: {len(finished)} rounds, {DEFAULT_ROUNDS} are needed")
+    return notes
 
 
 def _proof(records: Sequence[RoundRecord]) -> dict[str, Any]:

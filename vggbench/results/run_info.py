@@ -8,21 +8,30 @@ SCHEMA_VERSION counts changes, here or in the journal's records, that an older r
 from __future__ import annotations
 
 import json
-import os
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, TypeAdapter, ValidationError
 
 from vggbench.errors import RequestError, RunFolderError
 from vggbench.measure.records import Failure
 from vggbench.plan import Plan
+from vggbench.results.numbers import check_numbers
+from vggbench.results.run_folder import write_whole
 
 SCHEMA_VERSION = 1
 FILE_NAME = "run.json"
+
+
+def _check_artefact(artefact: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Look at the parts that rows are made of; there are none where preparing failed."""
+    if artefact and not isinstance(artefact.get("sha256"), str):
+        raise ValueError(f"sha256 is {artefact.get('sha256')!r}, not text")
+    if artefact and (isinstance(seconds := artefact.get("seconds"), bool) or not isinstance(seconds, int | float)):
+        raise ValueError(f"seconds is {seconds!r}, not a number")
+    return artefact
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +46,7 @@ class Prepared:
         failure: set where preparing failed; the other fields are then empty.
     """
 
-    artefact: Mapping[str, Any] = field(default_factory=dict)
+    artefact: Annotated[Mapping[str, Any], AfterValidator(_check_artefact)] = field(default_factory=dict)
     artefact_bytes: int = 0
     reference_sha256: str = ""
     tolerance: float = 0.0
@@ -51,6 +60,9 @@ def _check_environment(environment: Mapping[str, Any]) -> Mapping[str, Any]:
     for part in ("system", "libraries"):
         if not isinstance(environment.get(part, {}), Mapping):
             raise ValueError(f"{part} is not a table")
+    for name, value in (("commit", environment.get("commit")), ("driver", environment.get("system", {}).get("driver"))):
+        if not isinstance(value, str | None):
+            raise ValueError(f"{name} is {value!r}, not text")
     return environment
 
 
@@ -93,35 +105,14 @@ def read_run_info(folder: Path) -> RunInfo:
     if found != SCHEMA_VERSION:
         raise RunFolderError(f"{path} has schema version {found!r}, this vggbench reads {SCHEMA_VERSION}")
     try:
-        return _RUN_INFO.validate_json(text, strict=True)
+        info = _RUN_INFO.validate_json(text, strict=True)
+        check_numbers({name: data[name] for name in ("plan", "prepared")})
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise RunFolderError(f"{path}: {key}: {first['msg']}") from None
     except RequestError as error:
         raise RunFolderError(f"{path}: the plan in it cannot be read: {error}") from None
-
-
-def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Write a file under a temporary name, flush it to disk and rename it: never half a file under its name.
-
-    Raises `RunFolderError` where that cannot be done; what was there before stays.
-    """
-    try:
-        _write_whole(path, write)
-    except OSError as error:
-        raise RunFolderError(f"{path} cannot be written: {error.strerror}; make room or name another folder") from None
-
-
-def _write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # noqa: PTH101 - a report is for others to read; mkstemp makes it private
-        os.replace(temporary, path)  # noqa: PTH105 - the temporary name is a string
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    except ValueError as error:
+        raise RunFolderError(f"{path}: {error}") from None
+    return info
