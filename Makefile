@@ -5,7 +5,7 @@ export VENV PYTHON
 BIN = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: bench test verify-all lint clean help
+.PHONY: bench test verify-all lint kills clean help
 
 bench: ## build, export, verify, measure and report on this machine
 	@.ci/environment run
@@ -24,6 +24,10 @@ lint: ## style, format and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+kills: ## kill a run 100 times, one on real backends 20 times, an export 30 times
+	@.ci/environment test
+	VGGBENCH_KILLS=1 $(BIN)/python -m pytest -s tests/cli/test_kills.py $(ARGS)
 
 clean: ## remove the environment, caches and build folders; exports and reports stay
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .coverage .coverage.*

@@ -1,22 +1,16 @@
-"""A real `vggbench run`, with processes of its own, that is stopped from outside."""
+"""A real `vggbench run`, with processes of its own, that is asked to stop."""
 
 from __future__ import annotations
 
 import os
-import random
-import select
 import signal
-import subprocess
 import sys
-from collections import Counter
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.fakes import ARGUMENTS
-from vggbench.results.journal import JOURNAL_NAME, read_journal
-from vggbench.results.run_info import FILE_NAME
+from tests.killing import WHOLE_RUN, await_line, begin, check_whole, children_of, ended, rounds_of
 
 pytestmark = [
     pytest.mark.slow,
@@ -24,50 +18,21 @@ pytestmark = [
 ]
 
 ROUNDS = 6
-KILLS = 10
+PLAN = (*ARGUMENTS, "--backend", "fake", "--rounds", ROUNDS, "--time-budget-s", "0.5")
 
 
-def rounds_of(folder: Path) -> list[tuple[str, int]]:
-    return [(record.cell_id, record.round) for record in read_journal(folder / JOURNAL_NAME)]
-
-
-def begin(folder: Path, exports: Path) -> subprocess.Popen[str]:
-    """Start the run, or go on with it where there is one."""
-    again = (folder / FILE_NAME).exists()
-    plan = ("--resume",) if again else (*ARGUMENTS, "--backend", "fake", "--rounds", ROUNDS, "--time-budget-s", "0.5")
-    places = ("--output", folder, "--exports", exports)
-    return subprocess.Popen(
-        [sys.executable, "-m", "vggbench", "run", *map(str, (*plan, *places))],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,  # a process group of its own, as a shell makes it
-    )
-
-
-def ended(pids: list[int]) -> bool:
-    """Say whether the processes are gone; waits for each a while."""
-    for pid in pids:
-        try:
-            descriptor = os.pidfd_open(pid)
-        except ProcessLookupError:
-            continue
-        with os.fdopen(descriptor):
-            if not select.select([descriptor], [], [], 10)[0]:
-                return False
-    return True
-
-
-def test_ctrl_c_reports_ends_the_worker_and_is_130(tmp_path: Path, fake_exports: Path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_asked_to_stop_it_reports_ends_its_worker_and_is_130(
+    tmp_path: Path, fake_exports: Path, number: signal.Signals
+):
     folder = tmp_path / "run"
-    with begin(folder, fake_exports) as process:
-        assert process.stderr is not None
-        while not process.stderr.readline().startswith("[2/"):
-            assert process.poll() is None
-        workers = [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
-        os.killpg(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    places = ("--output", folder, "--exports", fake_exports)
+    with begin("run", *PLAN, *places) as process:
+        await_line(process, "[2/")
+        workers = children_of(process)
+        os.killpg(process.pid, number)
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
     done = len(rounds_of(folder))
     assert 2 <= done < 2 * ROUNDS
     message = err.splitlines()[-1]
@@ -75,31 +40,22 @@ def test_ctrl_c_reports_ends_the_worker_and_is_130(tmp_path: Path, fake_exports:
     assert "Traceback" not in err
     assert out == ""
     assert ended(workers)
-    for name in ("results.csv", "summary.md", "samples.parquet"):
-        assert (folder / name).stat().st_size > 0
+    check_whole(folder)
+    assert {path.name for path in folder.iterdir()} == WHOLE_RUN
 
 
-def test_a_run_killed_at_any_moment_goes_on_and_measures_nothing_twice(tmp_path: Path, fake_exports: Path):
-    folder = tmp_path / "run"
-    moments = random.Random(20140904)
-    before: list[tuple[str, int]] = []
-    for _ in range(KILLS):
-        with begin(folder, fake_exports) as process:
-            workers = []
-            try:
-                process.communicate(timeout=moments.uniform(0.2, 1.8))
-            except subprocess.TimeoutExpired:
-                workers = [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
-            process.kill()
-        assert ended(workers)
-        after = rounds_of(folder)
-        assert after[: len(before)] == before
-        before = after
-    with begin(folder, fake_exports) as process:
-        _, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
-    finished = rounds_of(folder)
-    assert finished[: len(before)] == before
-    cells = {cell_id for cell_id, _ in finished}
-    assert len(cells) == 2
-    assert Counter(finished) == Counter((cell_id, number) for cell_id in cells for number in range(ROUNDS))
+def test_a_second_run_into_the_same_folder_is_refused_and_the_first_ends_well(tmp_path: Path, fake_exports: Path):
+    places = ("--output", tmp_path / "run", "--exports", fake_exports)
+    with begin("run", *PLAN, *places) as first:
+        await_line(first, "[1/")
+        os.kill(first.pid, signal.SIGSTOP)  # it holds the folder for as long as this takes
+        for second in (("--resume",), PLAN):
+            with begin("run", *second, *places) as process:
+                out, err = process.communicate(timeout=120)
+            assert (process.returncode, out) == (2, "")
+            message = f"{tmp_path / 'run'} is in use by another vggbench; wait for it or name another folder"
+            assert err == f"vggbench: {message}\n"
+        os.kill(first.pid, signal.SIGCONT)
+        _, err = first.communicate(timeout=120)
+    assert first.returncode == 0, err
+    assert len(rounds_of(tmp_path / "run")) == 2 * ROUNDS

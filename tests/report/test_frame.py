@@ -4,7 +4,7 @@ import csv
 import io
 from dataclasses import fields
 
-from tests.results.made import CELL, block, failed_parity, info, record, rounds, session
+from tests.results.made import CELL, failed_parity, info, record, rounds, session
 from vggbench.report.frame import frame, sample_frame, write_csv, write_parquet
 from vggbench.results.columns import COLUMNS, Row
 from vggbench.results.rows import derive_rows
@@ -85,5 +85,5 @@ def test_samples_cross_parquet():
 
 def test_a_run_without_samples_has_an_empty_table():
     file = io.BytesIO()
-    write_parquet(sample_frame([record(CELL, 0, session(CELL, block("compute")))]), file)
+    write_parquet(sample_frame([record(CELL, 0, session(CELL))]), file)
     assert file.getvalue()

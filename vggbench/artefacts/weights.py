@@ -40,11 +40,16 @@ def weights_artefact(spec: ModelSpec, exports: Path) -> Artefact:
 
 
 def _write(spec: ModelSpec, folder: Path) -> Written:
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     from vggbench.models.weights import state_for
 
-    save_file(state_for(spec), folder / WEIGHTS_FILE)
+    state = state_for(spec)
+    try:
+        save_file(state, folder / WEIGHTS_FILE)
+    except SafetensorError as error:  # what it says of a full disk too
+        raise OSError(str(error)) from error
     return Written(tools=tool_versions("torch", "safetensors"))
 
 
