@@ -69,6 +69,11 @@ def test_a_defect_is_not_hidden(derive):
         main(derive(ZeroDivisionError()))
 
 
+def test_without_memory_it_is_one_line(derive, capsys):
+    assert ended(derive(MemoryError())) == 5
+    assert capsys.readouterr().err.startswith("vggbench: memory ran out; ")
+
+
 def test_ctrl_c(derive, capsys):
     assert ended(derive(KeyboardInterrupt())) == 130
     assert capsys.readouterr().err == "vggbench: interrupted\n"

@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(arguments: list[str], *, debug: bool) -> int:
     from vggbench.cli.app import app
-    from vggbench.errors import Interrupted, VggbenchError
+    from vggbench.errors import CellError, Interrupted, VggbenchError
 
     try:
         _check_working_directory()
@@ -44,6 +44,11 @@ def _run(arguments: list[str], *, debug: bool) -> int:
             raise
         _complain(str(error))
         return error.exit_code
+    except MemoryError:
+        if debug:
+            raise
+        _complain("memory ran out; what a run had measured is kept, and --resume goes on with it")
+        return CellError.exit_code
     except OSError as error:
         if debug or error.filename is not None:  # of a file and not of a stream: a defect
             raise

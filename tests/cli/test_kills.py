@@ -83,7 +83,7 @@ def test_an_export(tmp_path: Path):
     command = ("export", *ARGUMENTS, "--exports", tmp_path)
     done = left = whole = 0
     while done < kills:
-        done += kill_at_random(begin(*command), moments, ("", "[1/1] custom: weights", "[1/1] custom: ONNX"), 2.0)
+        done += kill_at_random(begin(*command), moments, ("", "[1/1] custom", "[1/1] custom"), 2.5)
         left += len(held_back(tmp_path))
         artefacts = list(tmp_path.glob("*/[!.]*"))
         for folder in artefacts:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import re
+import threading
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ NETWORK = "network."  # the prefix that the wrapper gives to every name
 SCOPES = "pkg.torch.onnx.name_scopes"  # where the exporter notes the modules that a node comes from
 # What a torch, onnxscript or onnx that do not fit each other raise, beside the exporter's own RuntimeErrors.
 EXPORTER_FAILURES = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, ImportError)
+_EXPORTER = threading.Lock()  # torch's keeps what it traces in variables of its modules: one at a time in a process
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -64,7 +66,8 @@ def trace(spec: ModelSpec, network: nn.Module, opset: int) -> onnx_ir.Model:
     Raises:
         ExportError: torch's exporter failed; the message is the first line of its own.
     """
-    model = _export(spec, network, opset)
+    with _EXPORTER:
+        model = _export(spec, network, opset)
     _rename(model.graph)
     _strip(model)
     return model
