@@ -76,6 +76,7 @@ def kill_at_random(process: subprocess.Popen[str], moments: Random, marks: tuple
         children = children_of(process)
         process.kill()
         assert ended(children)
+    assert process.returncode in {0, -signal.SIGKILL}
     return process.returncode == -signal.SIGKILL
 
 

@@ -66,6 +66,14 @@ def test_progress_that_nobody_can_read_ends_no_run(tmp_path: Path, fake_exports:
     assert (tmp_path / "run" / "summary.md").exists()
 
 
+@pytest.mark.slow
+def test_progress_of_an_export_likewise(tmp_path: Path):
+    command = shlex.join(["export", *ARGUMENTS, "--exports", str(tmp_path)])
+    ended = shell(f"vggbench {command} 2>/dev/full")
+    assert ended.returncode == 0
+    assert Path(ended.stdout.strip()).exists()
+
+
 @pytest.mark.parametrize("command", ["list", "run --backend fake", "export"])
 def test_a_working_directory_that_is_gone_is_one_line_and_2(tmp_path: Path, command: str):
     gone = tmp_path / "gone"

@@ -58,7 +58,7 @@ class Cell:
     options: Mapping[str, str]
     precision: str
     device: str
-    batch_size: Annotated[int, Field(ge=1, le=LARGEST_BATCH)]  # as in `Plan`: what a stored cell must have
+    batch_size: Annotated[int, Field(ge=1, le=LARGEST_BATCH)]
     threads: Annotated[int, Field(ge=1, le=MOST_THREADS)]
     in_flight: Annotated[int, Field(ge=1, le=MOST_IN_FLIGHT)]
     unsupported: str = ""
@@ -96,9 +96,8 @@ class Plan:
         timeout_s: how much longer than it measures a worker may take to answer before it is killed.
     """
 
-    cells: Annotated[
-        tuple[Cell, ...], Field(min_length=1)
-    ]  # as in `rounds` and the others: what a stored plan must have
+    # The limits, here and in `Cell`, are those that a stored plan must keep.
+    cells: Annotated[tuple[Cell, ...], Field(min_length=1)]
     rounds: Annotated[int, Field(ge=1, le=MOST_ROUNDS)]
     round_seconds: Annotated[float, Field(gt=0, le=LONGEST_BUDGET_S, allow_inf_nan=False)]
     seed: Annotated[int, Field(ge=0)]

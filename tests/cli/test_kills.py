@@ -70,7 +70,7 @@ def test_a_run_on_the_fake_backend(tmp_path: Path):
 
 
 def test_a_run_on_real_backends(tmp_path: Path):
-    kills = 20 if OFTEN else 3
+    kills = 20 if OFTEN else 2
     plan = (*ARGUMENTS, "--backend", "torch,onnxruntime,openvino", "--precision", "fp32", "--rounds", "3", *PACE)
     killed_and_resumed(tmp_path / "run", tmp_path / "exports", plan, kills=kills, longest_s=4.0)
     assert len(rounds_of(tmp_path / "run")) == 9

@@ -92,7 +92,7 @@ def test_a_refusal_names_command_and_reason_and_the_worker_lives_on():
         ("""printf '{"ok": true, "res'""", "the worker ended with code 0"),
         ("exit 3", "the worker ended with code 3"),
         ("echo one >&2; echo no such library >&2; echo >&2; exit 1", "ended with code 1: no such library"),
-        ("kill -9 $$", "the worker was killed by SIGKILL"),
+        ("kill -9 $$", "the worker was killed by SIGKILL, perhaps by the kernel because memory ran out"),
         ("kill -11 $$", "the worker was killed by SIGSEGV"),
         ("kill -40 $$", "the worker was killed by signal 40"),
         ("""echo '{"ok": false, "kind": "X", "message": "y"}'; read line""", "X: y"),
@@ -108,6 +108,14 @@ def test_a_bad_start_is_told_in_one_line(program, script: str, reason: str):
 def test_a_program_that_is_not_there():
     failure = failure_of("/no/such/python")
     assert failure.reason == "/no/such/python cannot be started: No such file or directory"
+
+
+def test_without_room_for_what_it_prints_no_worker_starts(monkeypatch: pytest.MonkeyPatch):
+    def full(*_arguments: object, **_settings: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    assert failure_of(sys.executable).reason == "no temporary file can be made: No space left on device"
 
 
 @pytest.mark.parametrize(

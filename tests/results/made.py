@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -136,6 +137,19 @@ def info(*cells: Cell, rounds: int = 6, **changes: Any) -> RunInfo:
 
 def rounds(cell: Cell, latencies_ms: Sequence[float]) -> list[RoundRecord]:
     return [timed(cell, number, latency) for number, latency in enumerate(latencies_ms)]
+
+
+def changed(document: Any, path: Sequence[str | int], value: Any) -> Any:
+    """Return a copy of JSON data with one value set or, for `...`, removed."""
+    other = copy.deepcopy(document)
+    place = other
+    for key in path[:-1]:
+        place = place[key]
+    if value is ...:
+        del place[path[-1]]
+    else:
+        place[path[-1]] = value
+    return other
 
 
 CELL = fake_cell()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.fakes import fake_cell
-from tests.results.made import CELL, info, rounds
+from tests.results.made import CELL, changed, info, rounds
 from vggbench.errors import RunFolderError
 from vggbench.report.frame import frame
 from vggbench.report.markdown import summary
@@ -50,19 +49,6 @@ def places_in(node: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str
     if isinstance(node, list):
         for index, item in enumerate(node[:2]):
             yield from places_in(item, (*path, index))
-
-
-def changed(document: Any, path: tuple[str | int, ...], value: Any) -> Any:
-    """Return a copy with one value set or, for `...`, removed."""
-    other = copy.deepcopy(document)
-    place = other
-    for key in path[:-1]:
-        place = place[key]
-    if value is ...:
-        del place[path[-1]]
-    else:
-        place[path[-1]] = value
-    return other
 
 
 def outcomes(folder: Path, name: str, document: Any, rest: str) -> dict[str, int]:

@@ -73,6 +73,14 @@ def test_what_a_killed_one_left_half_written_goes_and_nothing_else(tmp_path: Pat
     assert {found.name for found in tmp_path.iterdir()} == {"results.csv", "notes.txt", LOCK_NAME}
 
 
+def test_what_cannot_be_removed_is_named(tmp_path: Path):
+    (tmp_path / ".unfinished-odd").mkdir()
+    with pytest.raises(RunFolderError, match=r"/\.unfinished-odd cannot be removed: "), held(tmp_path):
+        pass
+    with pytest.raises(RunFolderError, match="cannot be removed"), held(tmp_path):  # it is not held any more
+        pass
+
+
 def test_what_somebody_is_writing_stays(tmp_path: Path):
     def while_another_wants_it(file: Any) -> None:
         file.write(b"whole")

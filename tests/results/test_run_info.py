@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.fakes import fake_cell
-from tests.results.made import CELL, info, prepared
+from tests.results.made import CELL, changed, info, prepared
 from vggbench.environment import Environment, comparable
 from vggbench.errors import RunFolderError
 from vggbench.measure.records import Failure
@@ -37,17 +37,9 @@ def test_the_machine_as_it_was_read_crosses_the_file(tmp_path: Path, this_enviro
     assert comparable(read_run_info(tmp_path).environment, now) == {}
 
 
-def changed(path: Path, *keys: str | int, value: Any) -> None:
+def change(path: Path, *keys: str | int, value: Any) -> None:
     """Set or, for `...`, remove one value of a JSON file."""
-    data = json.loads(path.read_text())
-    place = data
-    for key in keys[:-1]:
-        place = place[key]
-    if value is ...:
-        del place[keys[-1]]
-    else:
-        place[keys[-1]] = value
-    path.write_text(json.dumps(data))
+    path.write_text(json.dumps(changed(json.loads(path.read_text()), keys, value)))
 
 
 @pytest.mark.parametrize(
@@ -73,7 +65,7 @@ def changed(path: Path, *keys: str | int, value: Any) -> None:
 )
 def test_a_value_that_is_wrong_is_named(tmp_path: Path, keys: tuple[str | int, ...], value: Any, words: str):
     write_run_info(tmp_path, INFO)
-    changed(tmp_path / FILE_NAME, *keys, value=value)
+    change(tmp_path / FILE_NAME, *keys, value=value)
     with pytest.raises(RunFolderError) as caught:
         read_run_info(tmp_path)
     assert f"{tmp_path / FILE_NAME}" in str(caught.value)
@@ -121,7 +113,7 @@ def test_whatever_one_value_becomes_it_is_a_run_or_an_error_in_one_line(tmp_path
         keys.append(key)
         place = place[key]
     odd = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just([]) | st.just({}) | st.just(...)
-    changed(path, *keys, value=data.draw(odd))
+    change(path, *keys, value=data.draw(odd))
     try:
         read_run_info(tmp_path)
     except RunFolderError as error:

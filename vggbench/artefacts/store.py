@@ -215,7 +215,7 @@ def _make(folder: Path, request: Request, write: Callable[[Path], Written]) -> A
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
-    _flush(folder.parent)
+    flush(folder.parent)
     return read_artefact(folder)
 
 
@@ -258,7 +258,7 @@ def _finish(folder: Path, request: Request, written: Written, seconds: float) ->
     for path in paths:
         shutil.copymode(folder / MANIFEST_NAME, path)  # some libraries write files that only their owner can read
     for path in (*paths, folder / MANIFEST_NAME, folder):
-        _flush(path)
+        flush(path)
 
 
 def _tensor_entry(tensor: TensorShape) -> dict[str, Any]:
@@ -266,7 +266,8 @@ def _tensor_entry(tensor: TensorShape) -> dict[str, Any]:
     return {"name": name, "dtype": dtype, "shape": list(shape)}
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk: a file whose name is not is lost with the power."""
     if os.name == "nt":  # folders cannot be opened there, nor files flushed that are open for reading
         return
     descriptor = os.open(path, os.O_RDONLY)

@@ -27,6 +27,7 @@ from vggbench.cli.options import (
     split_commas,
 )
 from vggbench.cli.planning import ExportsOption
+from vggbench.cli.progress import say
 from vggbench.errors import VggbenchError, worst_exit_code
 from vggbench.models.configs import VARIANTS, find_variant
 from vggbench.models.spec import CLASSIFIER_WIDTH, ModelSpec, make_spec
@@ -191,7 +192,7 @@ class _PlainLines:
         self._done = 0
 
     def doing(self, text: str) -> None:
-        print(f"[{self._done + 1}/{self._total}] {text}", file=sys.stderr, flush=True)
+        say(f"[{self._done + 1}/{self._total}] {text}")
 
     def failed(self, text: str) -> None:
         self.doing(f"failed: {text}")

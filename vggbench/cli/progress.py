@@ -57,7 +57,7 @@ class PlainLines:
 
     def preparing(self, cell: Cell) -> None:
         """Say which cell's files are made."""
-        _say(f"preparing {cell.title}")
+        say(f"preparing {cell.title}")
 
     def measuring(self, cell: Cell, done: int, total: int) -> None:  # noqa: ARG002 - the line comes when it is done
         """Keep the place for the line to come."""
@@ -67,7 +67,7 @@ class PlainLines:
     def measured(self, cell: Cell, record: RoundRecord) -> None:
         """Say what the round found."""
         left = self._watch.left(self._over, self._total)
-        _say(f"[{self._over}/{self._total}] {cell.title}: {outcome(record)}" + (f", {left}" if left else ""))
+        say(f"[{self._over}/{self._total}] {cell.title}: {outcome(record)}" + (f", {left}" if left else ""))
 
 
 class LiveBar:
@@ -104,6 +104,7 @@ def outcome(record: RoundRecord) -> str:
     return f"{median(blocks) / 1e6:.3g} ms" if blocks else "verified"
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Print a line of progress on stderr."""
     with suppress(OSError):  # what nobody can read any more ends no run
         print(text, file=sys.stderr, flush=True)

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from vggbench.artefacts.store import flush
 from vggbench.errors import RunFolderError
 from vggbench.measure.records import RoundRecord
 from vggbench.plan import Plan
 from vggbench.results.numbers import check_numbers
-from vggbench.results.run_folder import flush_folder
 
 JOURNAL_NAME = "rounds.jsonl"
 _REMEDY = "restore the file or start a new run folder"
@@ -41,7 +41,7 @@ class Journal:
             file.flush()
             os.fsync(file.fileno())
             if file.tell() == len(line):  # the first one: the file's name is new too
-                flush_folder(self._path.parent)
+                flush(self._path.parent)
 
 
 def read_journal(path: Path) -> list[RoundRecord]:

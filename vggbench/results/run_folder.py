@@ -11,6 +11,7 @@ from typing import IO
 
 from filelock import FileLock, Timeout
 
+from vggbench.artefacts.store import flush
 from vggbench.errors import RunFolderError
 
 LOCK_NAME = ".lock"
@@ -40,11 +41,18 @@ def held(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise RunFolderError(f"{folder} cannot be written: {error.strerror}; name another with --output") from None
     try:
-        for left in folder.glob(f"{_UNFINISHED}*"):
-            left.unlink()
+        _sweep(folder)
         yield
     finally:
         lock.release()
+
+
+def _sweep(folder: Path) -> None:
+    try:
+        for left in folder.glob(f"{_UNFINISHED}*"):
+            left.unlink()
+    except OSError as error:
+        raise RunFolderError(f"{error.filename} cannot be removed: {error.strerror}; remove it") from None
 
 
 def discard(folder: Path, *names: str, made: bool) -> None:
@@ -81,15 +89,4 @@ def _write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    flush_folder(path.parent)
-
-
-def flush_folder(folder: Path) -> None:
-    """Wait until the names in a folder are on disk: a file whose name is not there would be lost with the power."""
-    if os.name == "nt":  # folders cannot be opened there
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    flush(path.parent)
