@@ -1,0 +1,170 @@
+"""From selections to cells: their product, on the backends that are there.
+
+No torch, no onnx, no backend's library: which backends are there is told by probes made elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from itertools import product
+from typing import Protocol
+
+from vggbench.backends.base import PRECISIONS
+from vggbench.backends.registry import DEFAULT_BACKENDS, check_options, find_backend
+from vggbench.errors import NothingToJudge, RequestError
+from vggbench.models.network_file import Network, NetworkFile
+from vggbench.plan.cells import LARGEST_BATCH, MOST_IN_FLIGHT, Cell
+from vggbench.plan.selections import Selection
+
+
+class Probe(Protocol):
+    """What is known of a backend on this machine; `measure.client.BackendProbe` is one."""
+
+    @property
+    def available(self) -> bool:
+        """Say whether the library can be used."""
+        ...
+
+    @property
+    def reason(self) -> str:
+        """Return why not."""
+        ...
+
+    @property
+    def remedy(self) -> str:
+        """Return what to do about it."""
+        ...
+
+    @property
+    def precisions(self) -> Mapping[str, str]:
+        """Return for each precision why it is not native; empty text if it is."""
+        ...
+
+
+def expand(
+    selections: Iterable[Selection], *, device: str, threads: int, probe: Callable[[str], Probe]
+) -> tuple[Cell, ...]:
+    """Return the cells of all selections, each once, in their order.
+
+    Backends that are not named are the default ones that are available; precisions that are not named are those native
+    to backend and device. What is named and not there is an error (backend) or an unsupported cell (precision).
+    """
+    cells: dict[str, Cell] = {}
+    # All of them before the first probe, which takes seconds.
+    checked = [(selection, _checked_specs(selection)) for selection in selections]
+    for selection, specs in checked:
+        for cell in _expand_one(selection, specs, device, threads, probe):
+            cells.setdefault(cell.id, cell)
+    if not cells:
+        raise NothingToJudge(f"no backend is available on {device}; `vggbench doctor` says why")
+    return tuple(cells.values())
+
+
+def find_cells(
+    selections: Iterable[Selection], *, device: str, threads: int | None
+) -> tuple[tuple[Cell, ...], dict[str, str]]:
+    """Probe this machine's backends and return the cells, and the versions of the backends in them."""
+    from vggbench.environment import default_threads
+    from vggbench.measure.client import probe
+
+    _check_device(device)
+    chosen_threads = default_threads() if threads is None else threads
+    _check_threads(chosen_threads)
+    probed = cache(lambda name: probe(name, device))
+    cells = expand(selections, device=device, threads=chosen_threads, probe=probed)
+    return cells, {name: probed(name).version for name in sorted({cell.backend for cell in cells})}
+
+
+def _check_device(device: str) -> None:
+    if device != "cpu":
+        raise RequestError(f"device {device!r} cannot be measured: backends run on the CPU so far; use cpu")
+
+
+def _check_threads(threads: int) -> None:
+    """Refuse more threads than this process has: they would only take turns."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not 1 <= threads <= usable:
+        raise RequestError(f"threads is {threads}; this process may use from 1 to {usable}")
+
+
+def _checked_specs(selection: Selection) -> list[Network]:
+    _check_batch_sizes(selection.batch_size)
+    for precision in selection.precision:
+        if precision not in PRECISIONS:
+            raise RequestError(f"unknown precision {precision!r}; it can be {', '.join(PRECISIONS)}")
+    specs = selection.specs()
+    for spec in specs:
+        _check_batch_sizes(selection.batch_sizes(spec))
+    return specs
+
+
+def _check_batch_sizes(sizes: Iterable[int]) -> None:
+    for size in sizes:
+        if not 1 <= size <= LARGEST_BATCH:
+            raise RequestError(f"batch size is {size}; it must be from 1 to {LARGEST_BATCH}")
+
+
+def _expand_one(
+    selection: Selection, specs: list[Network], device: str, threads: int, probe: Callable[[str], Probe]
+) -> Iterable[Cell]:
+    openable = [name for name in DEFAULT_BACKENDS if any(not _closed(name, spec) for spec in specs)]
+    backends = selection.backend or openable
+    usable = list(_backends(backends, device, probe, asked=bool(selection.backend)))
+    for spec, (name, options, known) in product(specs, usable):
+        closed = _closed(name, spec)
+        if closed and not selection.backend:
+            continue
+        native = [precision for precision in PRECISIONS if not known.precisions.get(precision, "unknown")]
+        for precision, size in product(selection.precision or native, selection.batch_sizes(spec)):
+            yield Cell(
+                spec=spec,
+                backend=name,
+                options=options,
+                precision=precision,
+                device=device,
+                batch_size=size,
+                threads=threads,
+                in_flight=_in_flight(threads),
+                unsupported=closed or known.precisions.get(precision, f"{name} does not know {precision}"),
+            )
+
+
+def _closed(backend: str, spec: Network) -> str:
+    """Return why a backend cannot run the network at all; empty if it can."""
+    if not isinstance(spec, NetworkFile) or find_backend(parse_backend(backend)[0]).artefact_kind == "onnx":
+        return ""
+    return f"{backend} opens no ONNX file; measure it with onnxruntime or openvino"
+
+
+def _in_flight(threads: int) -> int:
+    """Return the most requests in flight that share the threads evenly: no backend then has more of them in use."""
+    return max(count for count in range(1, MOST_IN_FLIGHT + 1) if threads % count == 0)
+
+
+def _backends(
+    names: Sequence[str], device: str, probe: Callable[[str], Probe], *, asked: bool
+) -> Iterable[tuple[str, dict[str, str], Probe]]:
+    parsed = [parse_backend(text) for text in names]
+    named = [(name, check_options(find_backend(name), options)) for name, options in parsed]
+    for name, options in named:
+        known = probe(name)
+        if known.available:
+            yield name, options, known
+        elif asked:
+            raise RequestError(f"backend {name} cannot be used on {device}: {known.reason}; {known.remedy}")
+
+
+def parse_backend(text: str) -> tuple[str, dict[str, str]]:
+    """Split `torch:memory_format=channels_last` into the backend's name and its options."""
+    name, *settings = text.split(":")
+    options: dict[str, str] = {}
+    for setting in settings:
+        key, separator, value = setting.partition("=")
+        if not separator or not key or not value:
+            raise RequestError(f"backend {text!r}: write options as {name}:name=value")
+        if key in options:
+            raise RequestError(f"backend {text!r}: option {key} is given twice; name the backend twice to measure both")
+        options[key] = value
+    return name, options
