@@ -1,0 +1,68 @@
+"""What is wrong with a row, by the evidence of its rounds, and what is worth saying of it. No torch, no pandas."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vggbench.measure.records import RoundRecord, SessionRecord, gave_up
+from vggbench.measure.validity import Finding, judge_evidence
+from vggbench.plan import DEFAULT_ROUNDS, Cell
+from vggbench.results.figures import warmup_ends
+from vggbench.results.run_info import Prepared
+
+
+def findings(cell: Cell, prepared: Prepared, records: Sequence[RoundRecord], planned: int) -> list[Finding]:
+    """Return everything that is wrong with the cell's row; `planned` is how many rounds there should be."""
+    if cell.unsupported:
+        return [Finding("unsupported", cell.unsupported)]
+    if prepared.failure is not None:
+        return [Finding(prepared.failure.status, f"{prepared.failure.stage}: {prepared.failure.reason}")]
+    found: list[Finding] = []
+    for record in records:
+        if record.failure is not None:
+            where = f"round {record.round + 1} at {record.failure.stage}"
+            found.append(Finding(record.failure.status, f"{where}: {record.failure.reason}"))
+        for session in record.sessions:
+            found += _session_findings(cell, prepared, session)
+    if len(records) < planned and not any(gave_up(record) for record in records):
+        text = f"{len(records)} of {planned} rounds were run; continue with --resume"
+        found.append(Finding("failed", text))
+    found += _warmup_findings(records)
+    return found
+
+
+def _session_findings(cell: Cell, prepared: Prepared, session: SessionRecord) -> list[Finding]:
+    findings = [Finding("parity_failed", reason) for reason in session.parity.reasons]
+    if not session.parity.passed and not findings:
+        findings.append(Finding("parity_failed", "the outputs were not accepted"))
+    hashes = {session.artefact_sha256, session.parity.artefact_sha256, prepared.artefact.get("sha256")}
+    if len(hashes) != 1:
+        findings.append(Finding("failed", "the files timed, verified and planned are not the same; export again"))
+    return findings + judge_evidence(
+        session.evidence,
+        precision=cell.precision,
+        device=cell.device,
+        batch_size=cell.batch_size,
+        threads=cell.threads,
+        macs=prepared.macs,
+    )
+
+
+def _warmup_findings(records: Sequence[RoundRecord]) -> list[Finding]:
+    ends = warmup_ends(records)
+    unsettled = len(ends) - ends.count("steady")
+    if 2 * unsettled <= len(ends):
+        return []
+    text = f"{unsettled} of {len(ends)} warm-ups were not seen to get steady; give --time-budget-s more"
+    return [Finding("unsteady", text)]
+
+
+def notes(cell: Cell, finished: Sequence[RoundRecord]) -> list[str]:
+    """Return what is worth saying of a row without changing its status."""
+    timed = any(session.samples("compute") for record in finished for session in record.sessions)
+    texts = []
+    if again := sum(record.attempt > 1 for record in finished):
+        texts.append(f"{again} of {len(finished)} rounds failed before and were measured when tried again")
+    if timed and not cell.unsupported and len(finished) < DEFAULT_ROUNDS:
+        texts.append(f"no interval: {len(finished)} rounds, {DEFAULT_ROUNDS} are needed")
+    return texts
