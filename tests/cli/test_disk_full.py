@@ -113,7 +113,7 @@ def test_an_export_leaves_nothing_half_made_and_is_made_when_there_is_room(
     check_files(read_artefact(Path(said.out.strip()).parent))
 
 
-@pytest.mark.parametrize("pages", [2, 16, 48])
+@pytest.mark.parametrize("pages", [2, 16])
 def test_the_reference_likewise(disk: Callable[[int], Path], command_line: CommandLine, pages: int):
     exports = disk(pages * PAGE_KIB)
     command = ("verify", *ARGUMENTS, "--backend", "torch", "--precision", "fp32", "--exports", exports)

@@ -7,6 +7,7 @@ so every promise has to hold at every moment.
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -36,9 +37,12 @@ def killed_and_resumed(folder: Path, exports: Path, plan: tuple[str, ...], *, ki
     places = ("--output", folder, "--exports", exports)
     before, torn, left = b"", 0, 0
     done = 0
+
+    def begin_or_go_on() -> subprocess.Popen[str]:
+        return begin("run", *(("--resume",) if (folder / FILE_NAME).exists() else plan), *places)
+
     while done < kills:
-        again = (folder / FILE_NAME).exists()
-        process = begin("run", *(("--resume",) if again else plan), *places)
+        process = begin_or_go_on()
         done += kill_at_random(process, moments, ("", "preparing", "["), longest_s)
         check_whole(folder)
         after = finished_lines(folder)
@@ -47,7 +51,7 @@ def killed_and_resumed(folder: Path, exports: Path, plan: tuple[str, ...], *, ki
         torn += journal.exists() and journal.stat().st_size > len(after)
         left += len(held_back(folder))
         before = after
-    with begin("run", "--resume", *places) as process:
+    with begin_or_go_on() as process:
         _, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     check_whole(folder)
