@@ -90,8 +90,8 @@ def test_exporting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setattr(onnx, "onnx_artefact", lambda *given, **named: asked.append((*given, named)))
     vggbench.export(exports=str(tmp_path), **TINY)
     vggbench.export("D", opset=0)
-    assert asked[0] == (SPEC, tmp_path, {"opset": onnx.DEFAULT_OPSET})
-    assert (asked[1][0].variant, asked[1][1:]) == ("vgg16", (Path("exports"), {"opset": 0}))
+    assert asked[0] == (SPEC, tmp_path, {"opset": onnx.DEFAULT_OPSET, "hash_existing": True})
+    assert (asked[1][0].variant, asked[1][1:]) == ("vgg16", (Path("exports"), {"opset": 0, "hash_existing": True}))
 
 
 def test_building():

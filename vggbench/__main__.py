@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 _READER_GONE = 141  # 128 + SIGPIPE: what a shell says of a program whose reader left, and no verdict of ours
 _OUTPUT_LOST = 74  # EX_IOERR of sysexits.h: what was to be printed cannot be written; no verdict of ours either
@@ -31,7 +33,8 @@ def _run(arguments: list[str], *, debug: bool) -> int:
 
     try:
         _check_working_directory()
-        app(arguments, prog_name="vggbench")
+        with _notes():
+            app(arguments, prog_name="vggbench")
     except SystemExit as ending:
         if isinstance(ending.__context__, BrokenPipeError):  # typer ends with 1 then, which is a verdict of ours
             return _READER_GONE
@@ -98,6 +101,25 @@ def _has_output() -> bool:
         _say("stdout is closed; redirect it to /dev/null to print nothing")
         return False
     return True
+
+
+@contextmanager
+def _notes() -> Iterator[None]:
+    """Say our own warnings as one line each; those of libraries go the usual way."""
+    from vggbench.errors import VggbenchWarning
+
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *place: Any, **rest: Any) -> None:
+            if issubclass(category, VggbenchWarning):
+                _complain(f"note: {message}")
+            else:
+                usual(message, category, *place, **rest)
+
+        warnings.simplefilter("always", VggbenchWarning)
+        warnings.showwarning = show
+        yield
 
 
 def _complain(text: str) -> None:

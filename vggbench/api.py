@@ -34,11 +34,13 @@ def export(
 ) -> Artefact:
     """Write the network as ONNX, unless that file exists already, and return the artefact; `path` is the file.
 
-    `shape` as in `build`. Raises `ExportError` if the exporter fails or writes something else than was asked.
+    `shape` as in `build`. Raises `ExportError` if the exporter fails or writes something else than was asked, and
+    `ArtefactError` if a file that exists is not what its manifest says.
     """
     from vggbench.artefacts.onnx import DEFAULT_OPSET, onnx_artefact
 
-    return onnx_artefact(_spec(variant, shape), Path(exports), opset=DEFAULT_OPSET if opset is None else opset)
+    asked = DEFAULT_OPSET if opset is None else opset
+    return onnx_artefact(_spec(variant, shape), Path(exports), opset=asked, hash_existing=True)
 
 
 def verify(

@@ -30,6 +30,10 @@ class VggbenchError(Exception):
     exit_code: ClassVar[int] = 1
 
 
+class VggbenchWarning(UserWarning):
+    """Something to know beside a result; the command line says it as one line on stderr."""
+
+
 class CheckFailed(VggbenchError):
     """A check ran and the answer is no."""
 

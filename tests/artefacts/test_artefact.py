@@ -56,5 +56,5 @@ def test_any_flipped_bit_is_noticed(artefact, bit):
 
 def test_a_list_of_files_that_is_not_the_hashed_one_is_refused(artefact):
     for files in ({}, {"a.bin": artefact.files["a.bin"]}):
-        with pytest.raises(ArtefactError, match="the list of files does not have the hash"):
+        with pytest.raises(ArtefactError, match="the list of files has the hash"):
             check_files(replace(artefact, files=files))

@@ -56,7 +56,7 @@ def asked(monkeypatch):
     monkeypatch.setattr(
         onnx,
         "onnx_artefact",
-        lambda spec, exports, weights, opset: artefact("onnx", spec, exports, opset=opset),
+        lambda spec, exports, weights, opset, hash_existing: artefact("onnx", spec, exports, opset=opset),
     )
     return noted, failures
 

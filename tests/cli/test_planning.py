@@ -83,12 +83,17 @@ def test_batch_norm_may_be_asked_for_or_away(arguments: tuple[str, ...]):
     assert chosen(*arguments).chosen == {"batch_norm": arguments == ("--batch-norm",)}
 
 
+def test_an_option_with_its_defaults_value_is_given_all_the_same():
+    choice = chosen("--classifier-width", "4096", "--outputs", "logits", "--weights", "random", "--seed", "0")
+    assert choice.chosen == {"classifier_width": 4096, "outputs": "logits", "weights": "random", "weights_seed": 0}
+
+
 def test_every_shared_option_is_one_of_choose_cells():
     def command(choice: CellChoice) -> None:
         """Do nothing."""
 
     wrapped = takes_cells(command)
-    assert list(inspect.signature(wrapped).parameters) == list(inspect.signature(choose_cells).parameters)
+    assert list(inspect.signature(wrapped).parameters) == ["context", *inspect.signature(choose_cells).parameters]
     assert (wrapped.__name__, wrapped.__doc__) == ("command", "Do nothing.")
 
 

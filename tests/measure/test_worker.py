@@ -149,7 +149,7 @@ def test_files_are_hashed_before_they_are_first_opened(
 
 def test_a_reference_that_was_changed_is_not_believed(request_: RoundRequest):
     message = refused(Worker(), "open", **{**request_.opening(1), "reference_sha256": "0" * 64})
-    assert "not the one the run was planned with" in message["message"]
+    assert "the reference that the run was planned with has 000000000000..." in message["message"]
 
 
 def test_a_backend_that_has_gone_since_it_was_probed(request_: RoundRequest, monkeypatch: pytest.MonkeyPatch):

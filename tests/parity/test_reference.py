@@ -70,11 +70,11 @@ def test_another_function_has_another_reference(tmp_path, change):
     assert len(paths) == 2
 
 
-def test_weights_that_overflow_are_named(tmp_path):
-    state = initial_state(narrow())
+def test_weights_that_overflow_are_named(tmp_path, monkeypatch):
+    spec = narrow()
+    state = initial_state(spec)
     state["classifier.6.bias"][2] = float("nan")
-    torch.save(state, tmp_path / "own.pth")
-    spec = narrow(weights=str(tmp_path / "own.pth"))
+    monkeypatch.setattr("vggbench.models.weights.state_for", lambda spec: state)
     with pytest.raises(CellError, match="custom: 8 of the reference's 40 logits are not finite; check the weights"):
         reference_artefact(spec, tmp_path, weights_artefact(spec, tmp_path))
 

@@ -72,8 +72,13 @@ def combined_hash(files: Mapping[str, str]) -> str:
 
 def check_files(artefact: Artefact) -> None:
     """Hash every file and compare; raise `ArtefactError` at the first that differs."""
-    if not artefact.files or combined_hash(artefact.files) != artefact.sha256:
-        raise ArtefactError(f"{artefact.folder}: the list of files does not have the hash {artefact.sha256[:12]}")
+    listed = combined_hash(artefact.files)
+    if not artefact.files or listed != artefact.sha256:
+        raise ArtefactError(
+            f"{artefact.folder}: the list of files has the hash {listed[:12]}..., not {artefact.sha256[:12]}..."
+        )
+    if artefact.main not in artefact.files:
+        raise ArtefactError(f"{artefact.folder}: {artefact.main} is opened but not among the files that have a hash")
     for name, expected in artefact.files.items():
         path = Path(artefact.folder) / name
         if not path.is_file():

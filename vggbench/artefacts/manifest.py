@@ -110,29 +110,41 @@ def write_manifest(folder: Path, entries: Mapping[str, Any]) -> None:
     """Write `manifest.json`: the entries, which are JSON data, and the seal over them."""
     sealed = {**entries, "seal": canonical_sha256(entries)}
     Manifest.model_validate(sealed)
-    text = json.dumps(sealed, indent=2) + "\n"
-    (folder / MANIFEST_NAME).write_text(text, encoding="utf-8")
+    (folder / MANIFEST_NAME).write_bytes(_written(sealed))
+
+
+def _written(sealed: Mapping[str, Any]) -> bytes:
+    """Return the file's content: one for one manifest, so that no byte of it can change unnoticed."""
+    return f"{json.dumps(sealed, indent=2)}\n".encode()
 
 
 def read_manifest(folder: Path) -> Manifest:
     """Return a folder's manifest; `ArtefactError` names what is wrong with it."""
     path = folder / MANIFEST_NAME
-    data = _read_json(path)
+    content, data = _read_json(path)
     try:
         manifest = Manifest.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "content"
         raise ArtefactError(f"{path}: {where}: {first['msg']}; {REMEDY}") from error
+    written = _written(data)
     seal = data.pop("seal")
-    if canonical_sha256(data) != seal:
-        raise ArtefactError(f"{path}: the content was changed after it was written; {REMEDY}")
+    found = canonical_sha256(data)
+    if found != seal:
+        raise ArtefactError(
+            f"{path}: the content was changed after it was written: its seal is {found[:12]}..., "
+            f"the manifest says {seal[:12]}...; {REMEDY}"
+        )
+    if content != written:
+        raise ArtefactError(f"{path}: the text was changed after it was written, though it says the same; {REMEDY}")
     return manifest
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> tuple[bytes, dict[str, Any]]:
     try:
-        data = json.loads(path.read_bytes())
+        content = path.read_bytes()
+        data = json.loads(content)
     except FileNotFoundError as error:
         raise ArtefactError(f"{path}: the file is missing; {REMEDY}") from error
     except OSError as error:
@@ -141,4 +153,4 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise ArtefactError(f"{path}: not JSON: {error}; {REMEDY}") from error
     if not isinstance(data, dict):
         raise ArtefactError(f"{path}: a JSON object was expected, found {type(data).__name__}; {REMEDY}")
-    return data
+    return content, data

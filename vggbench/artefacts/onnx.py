@@ -38,6 +38,8 @@ def onnx_artefact(
     weights: Artefact | None = None,
     opset: int = DEFAULT_OPSET,
     dynamic: tuple[str, ...] = ("batch",),
+    *,
+    hash_existing: bool = False,
 ) -> Artefact:
     """Return the spec's ONNX file in fp32, exported once and then found again.
 
@@ -50,6 +52,7 @@ def onnx_artefact(
         weights: the spec's weights artefact; made when it is not given.
         opset: version of ONNX's operators.
         dynamic: names of the free dimensions.
+        hash_existing: hash a file that exists already; without it only its size is looked at.
 
     Raises:
         RequestError: an opset or a free dimension that cannot be had.
@@ -58,7 +61,7 @@ def onnx_artefact(
     check_request(spec, opset, dynamic)
     weights = weights or weights_artefact(spec, exports)
     request = _request(spec, weights, opset)
-    return prepare(request, exports, lambda folder: _write(spec, opset, weights, folder))
+    return prepare(request, exports, lambda folder: _write(spec, opset, weights, folder), hash_existing=hash_existing)
 
 
 def check_request(spec: ModelSpec, opset: int, dynamic: tuple[str, ...] = ("batch",)) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from vggbench.artefacts.artefact import Artefact, combined_hash, file_sha256
+from vggbench.artefacts.artefact import Artefact, check_files, combined_hash, file_sha256
 from vggbench.artefacts.manifest import (
     MANIFEST_NAME,
     REMEDY,
@@ -33,8 +33,8 @@ from vggbench.artefacts.manifest import (
     read_manifest,
     write_manifest,
 )
-from vggbench.errors import ArtefactError, ExportError
-from vggbench.models.network_file import Network, NetworkFile
+from vggbench.errors import ArtefactError, ExportError, RequestError
+from vggbench.models.network_file import Network, NetworkFile, network_from_json
 from vggbench.version import VERSION
 
 DEFAULT_EXPORTS = Path("exports")
@@ -100,8 +100,13 @@ class Written:
     sha256: Mapping[str, str] = field(default_factory=dict)
 
 
-def prepare(request: Request, exports: Path, write: Callable[[Path], Written]) -> Artefact:
+def prepare(
+    request: Request, exports: Path, write: Callable[[Path], Written], *, hash_existing: bool = False
+) -> Artefact:
     """Return the artefact, made by `write` into the folder it is given unless it exists already.
+
+    What exists is held against request and manifest; its files by their sizes, and with `hash_existing` by their
+    hashes, which whoever opens them does anyway (`check_files`).
 
     Raises:
         ArtefactError: what exists is not whole, or the folder cannot be written.
@@ -111,6 +116,8 @@ def prepare(request: Request, exports: Path, write: Callable[[Path], Written]) -
     try:
         found = _existing(folder, request)
         if found is not None:
+            if hash_existing:
+                check_files(found)
             return found
         with locked(folder.parent):
             return _existing(folder, request) or _make(folder, request, write)
@@ -183,9 +190,32 @@ def _existing(folder: Path, request: Request) -> Artefact | None:
     if not folder.exists():
         return None
     manifest = read_manifest(folder)
-    if manifest.key != request.key:
-        raise ArtefactError(f"{folder}: made for key {manifest.key}, this request has {request.key}; {REMEDY}")
+    for name, (made_for, asked) in _compared(manifest, request).items():
+        if made_for != asked:
+            raise ArtefactError(f"{folder}: made for {name} {made_for}, this request has {asked}; {REMEDY}")
     return _artefact(folder, manifest)
+
+
+def _compared(manifest: Manifest, request: Request) -> dict[str, tuple[object, object]]:
+    """Return what a manifest says beside what was requested; the key first, since it decides all the others."""
+    return {
+        "key": (manifest.key, request.key),
+        "kind": (manifest.kind, request.kind),
+        "main file": (manifest.main, request.main),
+        "spec": (_digest(manifest.spec), request.spec.digest()),
+        "precision": (manifest.precision, request.precision),
+        "opset": (manifest.opset, request.opset),
+        "options": (manifest.options, dict(request.options)),
+        "parent": (manifest.parent, request.parent),
+    }
+
+
+def _digest(spec: Mapping[str, Any]) -> str:
+    """Return the digest of a manifest's spec, or what is wrong with it."""
+    try:
+        return network_from_json(spec).digest()
+    except RequestError as error:
+        return f"that cannot be read ({error})"
 
 
 @contextmanager

@@ -138,7 +138,7 @@ class _Jobs:
         display.doing(f"{spec.variant}: weights")
         weights = weights_artefact(spec, self._exports)
         display.doing(f"{spec.variant}: ONNX")
-        return onnx_artefact(spec, self._exports, weights, opset)
+        return onnx_artefact(spec, self._exports, weights, opset, hash_existing=True)
 
 
 def _record(spec: ModelSpec, artefact: Artefact) -> dict[str, Any]:

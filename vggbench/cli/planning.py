@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _CELLS = "Cells"
 _PLACES = "Places"
 _LONGEST_QUOTE = 40  # characters of a wrong value that say enough of it
+_PARAMETERS = {"weights_seed": "seed"}  # of commands, where a selection's field has another name
 _NAMED_OTHERWISE = {"local_response_norm": "--lrn", "weights_seed": "--seed"}
 
 BackendsOption = Annotated[
@@ -148,7 +149,7 @@ def choose_cells(
     threads: ThreadsOption = None,
     plan: PlanOption = None,
 ) -> CellChoice:
-    """Collect what was given; a value equal to its default counts as not given."""
+    """Collect the options' values; `takes_cells` keeps those that were given."""
     chosen = {
         "variant": split_commas(variant) or None,
         "config": config,
@@ -158,10 +159,10 @@ def choose_cells(
         "num_classes": num_classes,
         "input_size": input_size,
         "head": head,
-        "classifier_width": None if classifier_width == CLASSIFIER_WIDTH else classifier_width,
-        "outputs": None if outputs == "logits" else outputs,
-        "weights": None if weights == "random" else weights,
-        "weights_seed": seed or None,
+        "classifier_width": classifier_width,
+        "outputs": outputs,
+        "weights": weights,
+        "weights_seed": seed,
         "backend": split_commas(backend) or None,
         "precision": split_commas(precision) or None,
         "batch_size": _whole_numbers(batch_size) if batch_size else None,
@@ -175,15 +176,23 @@ def takes_cells(command: Callable[..., None]) -> Callable[..., None]:
     shared = inspect.signature(choose_cells, eval_str=True).parameters
     _first, *own = inspect.signature(command, eval_str=True).parameters.values()
 
-    def call(**values: Any) -> None:
+    def call(*, context: typer.Context, **values: Any) -> None:
         choice = choose_cells(**{name: values.pop(name) for name in shared})
-        command(choice, **values)
+        command(replace(choice, chosen=_given(choice.chosen, context)), **values)
 
-    parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in (*shared.values(), *own)]
+    context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+    options = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in (*shared.values(), *own)]
+    parameters = [context, *options]
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     call.__name__, call.__doc__, call.__module__ = command.__name__, command.__doc__, command.__module__
     return call
+
+
+def _given(values: Mapping[str, Any], context: typer.Context) -> dict[str, Any]:
+    """Return the values that the command line has; one that equals its default is as given as any other."""
+    sources = {name: context.get_parameter_source(_PARAMETERS.get(name, name)) for name in values}
+    return {name: values[name] for name, source in sources.items() if source and source.name == "COMMANDLINE"}
 
 
 def _option_name(field: str) -> str:

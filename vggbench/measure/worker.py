@@ -48,7 +48,7 @@ class Worker:
         self._logits = np.empty((0, 0))
         self._seed = 0
         self._ring: Ring = []
-        self._checked: Artefact | None = None
+        self._checked: object = None
         self._artefact_sha256 = ""
         self._verification_ns: list[int] = []
 
@@ -109,14 +109,21 @@ class Worker:
         }
 
     def _check_once(self, files: Artefact) -> None:
-        """Hash the files before they are first opened; the second session of a round opens what was just checked."""
-        if files != self._checked:
+        """Hash the files before they are first opened; the second session of a round opens what was just checked.
+
+        Unless it was written since: a file's times and place on the disk tell that, without reading it again.
+        """
+        found = (files, _stamps(files))
+        if found != self._checked:
             check_files(files)
-            self._checked = files
+            self._checked = found
 
     def _load_reference(self, path: Path, sha256: str) -> None:
-        if file_sha256(path) != sha256:
-            raise ArtefactError(f"{path}: the reference is not the one the run was planned with")
+        found = file_sha256(path)
+        if found != sha256:
+            raise ArtefactError(
+                f"{path}: SHA-256 is {found[:12]}..., the reference that the run was planned with has {sha256[:12]}..."
+            )
         with np.load(path, allow_pickle=False) as arrays:
             self._inputs, self._logits = arrays["inputs"], arrays["logits"]
 
@@ -187,6 +194,13 @@ class Worker:
             self._session.close()
             self._session = None
         return {"peak_memory_bytes": _peak_memory()}
+
+
+def _stamps(files: Artefact) -> list[tuple[int, ...]]:
+    """Return what changes when a file is written or replaced; nothing of one that is missing."""
+    paths = [Path(files.folder) / name for name in files.files]
+    found = [path.stat() for path in paths if path.is_file()]
+    return [(stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for stat in found]
 
 
 def _peak_memory(status: Path = Path("/proc/self/status")) -> int | None:

@@ -239,9 +239,11 @@ def _own_file(weights: str) -> Path:
         raise WeightsError(f"weights {weights!r}: give 'random', 'init', 'imagenet' or a file that ends in {kinds}")
     try:
         path = path.expanduser()
-        found = path.is_file()
+        found, folder = path.is_file(), path.is_dir()
     except (OSError, RuntimeError) as error:  # a name too long, a home of nobody
         raise WeightsError(f"weights {weights[:80]!r} cannot be looked up: {error}") from None
+    if folder:
+        raise WeightsError(f"weights {weights!r} is a folder; name the file in it")
     if not found:
         raise WeightsError(f"weights file {weights!r} does not exist; check the path, or use 'random' or 'init'")
     return path
