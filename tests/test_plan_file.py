@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.cases import edited, many
 from tests.fakes import known
 from vggbench.errors import PlanError, VggbenchError
 from vggbench.plan import MOST_ROUNDS, Pace, Selection, expand, read_plan_file
@@ -137,10 +138,15 @@ PLANS = st.fixed_dictionaries(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@many
 @given(PLANS)
 def test_any_plan_is_cells_or_an_error_in_one_line(plan_file, plan: dict[str, Any]):
     path = plan_file("\n".join(f"{as_toml(key)} = {as_toml(value)}" for key, value in plan.items()))
+    judged(path)
+
+
+def judged(path: Path) -> None:
+    """Make cells of a plan file, or check that the error is one line."""
     try:
         file = read_plan_file(path)
         cells = expand(file.cells, device="cpu", threads=file.threads or 2, probe=known)
@@ -148,3 +154,29 @@ def test_any_plan_is_cells_or_an_error_in_one_line(plan_file, plan: dict[str, An
     except VggbenchError as error:
         assert error.exit_code in {2, 4}  # noqa: PT017 - either is right
         assert "\n" not in str(error)  # noqa: PT017
+
+
+WHOLE = b"""rounds = 8  # more than six
+time_budget_s = 60.5
+threads = 2
+device = "cpu"
+seed = 3
+[[cells]]
+variant = "vgg11"
+batch_size = [1, 8]
+weights = "init"
+head = 'adaptive'
+[[cells]]
+config = ["8,M", "16,M@1"]
+backend = "fake:fault=nan"
+precision = ["fp32"]
+weights_seed = 4
+batch_norm = true
+input_size = 0x20
+"""
+
+
+@many
+@given(edited(WHOLE) | st.binary(max_size=40) | st.text(max_size=40).map(lambda text: text.encode(errors="replace")))
+def test_any_text_is_cells_or_an_error_in_one_line(plan_file, content: bytes):
+    judged(plan_file(content))

@@ -29,6 +29,11 @@ class VggbenchError(Exception):
 
     exit_code: ClassVar[int] = 1
 
+    def __str__(self) -> str:
+        """Return one line that moves no cursor, whatever a key in a file or a path holds."""
+        text = " ".join(super().__str__().splitlines())
+        return "".join(character if character.isprintable() else " " for character in text)
+
 
 class VggbenchWarning(UserWarning):
     """Something to know beside a result; the command line says it as one line on stderr."""

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.cases import many
 from vggbench.errors import RequestError, UnknownVariantError
 from vggbench.models.configs import (
     ALIASES,
@@ -24,12 +25,14 @@ STAGES = st.lists(CONVS | st.just(MaxPool()), min_size=1, max_size=40).filter(
 )
 
 
+@many
 @given(STAGES)
 def test_a_configuration_survives_writing_and_reading(stages):
     assert parse_configuration(format_configuration(stages)) == tuple(stages)
 
 
-@given(st.text(alphabet="0123456789@Mm, x-", max_size=9))
+@many
+@given(st.text(alphabet="0123456789@Mm, x-", max_size=9) | st.text(max_size=30))
 def test_text_is_read_exactly_if_every_item_is_right_and_else_refused_in_one_line(text):
     items = [item.strip() for item in text.split(",")]
     right = all(ITEM.fullmatch(item) for item in items) and any(item not in "Mm" for item in items)

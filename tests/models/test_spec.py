@@ -5,8 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.cases import many
 from vggbench.errors import RequestError, WeightsError
 from vggbench.models.configs import VARIANTS
+from vggbench.models.layers import totals, walk
 from vggbench.models.spec import MAX_CLASSES, MAX_INPUT_SIZE, ModelSpec, make_spec
 
 CUSTOM = "64,64,64,M,128,128,128,M,256,256,256,M"
@@ -188,3 +190,44 @@ def test_a_weights_file_that_cannot_be_read_is_said_so(weights_file, monkeypatch
     monkeypatch.setattr("pathlib.Path.open", refuse)
     with pytest.raises(WeightsError, match="cannot be read: Permission denied"):
         make_spec("vgg11", weights=str(weights_file))
+
+
+SIZES = st.none() | st.integers(-2, 300) | st.integers()
+
+
+@many
+@given(
+    config=st.lists(st.sampled_from(["8", "M", "16@1", "16384", " 4 ", "m", "8@", "@1", ""]), max_size=12).map(",".join)
+    | st.text(max_size=30),
+    shape=st.fixed_dictionaries(
+        {},
+        optional={
+            "batch_norm": st.none() | st.booleans(),
+            "local_response_norm": st.none() | st.sampled_from(["none", "literal", "divided"]) | st.text(max_size=3),
+            "head": st.none() | st.sampled_from(["adaptive", "flatten"]) | st.text(max_size=3),
+            "input_size": SIZES,
+            "num_classes": SIZES,
+            "classifier_width": st.integers(-2, 5000) | st.integers(),
+            "outputs": st.sampled_from(["logits", "probabilities"]) | st.text(max_size=3),
+            "weights": st.sampled_from(["random", "init"]) | st.text(max_size=9) | st.just("~nobody/w.pth"),
+            "seed": st.integers(-1, 9) | st.integers(),
+        },
+    ),
+)
+def test_any_network_of_layers_is_a_spec_or_an_error_in_one_line(config, shape):
+    try:
+        spec = make_spec(config=config, **shape)
+        totals(walk(spec))
+    except RequestError as error:
+        assert len(str(error).splitlines()) == 1  # noqa: PT017 - either is right
+    else:
+        assert ModelSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
+
+
+@many
+@given(st.text(max_size=12) | st.sampled_from([" VGG16 ", "d", "a-lrn"]))
+def test_any_name_is_a_variant_or_an_error_in_one_line(name):
+    try:
+        make_spec(name)
+    except RequestError as error:
+        assert len(str(error).splitlines()) == 1  # noqa: PT017 - either is right
