@@ -17,9 +17,12 @@ from vggbench.cli.report import report
 from vggbench.cli.run import run
 from vggbench.cli.show import show
 from vggbench.cli.verify import verify
+from vggbench.errors import RequestError
 from vggbench.version import VERSION
 
 _HELP_MARGIN = 6  # blanks beside and between the two columns of a list
+# What a wrong option, a missing argument and an unknown command are; typer shows it no other way.
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 START, ARTEFACTS, CI, LEARN = "Start", "Artefacts", "CI", "Learn"
 
 
@@ -36,6 +39,15 @@ class GroupedCommands(TyperGroup):
         for group, rows in groups.items():
             with formatter.section(group):
                 formatter.write_dl(rows)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; what it cannot read on the command line is one line, as any other wrong request."""
+        try:
+            return super().invoke(ctx)
+        except _UsageError as error:
+            message: str = error.format_message()  # type: ignore[attr-defined]
+            command = getattr(error, "ctx", None) or ctx
+            raise RequestError(f"{message.rstrip('.')}; see {command.command_path} --help") from None
 
 
 app = typer.Typer(

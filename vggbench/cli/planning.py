@@ -123,7 +123,8 @@ class CellChoice:
         """Return the cells, and the versions of the backends in them."""
         from vggbench.plan import find_cells, selection
 
-        device = self.device or (file.device if file else None) or "cpu"
+        devices = (self.device, file.device if file else None, "cpu")
+        device = next(name for name in devices if name is not None)
         threads = self.threads if self.threads is not None else (file.threads if file else None)
         selections = file.cells if file else [selection(self.chosen)]
         return find_cells(selections, device=device, threads=threads)
