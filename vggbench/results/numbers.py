@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 _SIGNED = frozenset({"cosine", "snr_db"})  # all others are times, sizes, counts, shares and distances
@@ -22,7 +21,7 @@ def check_numbers(data: object, where: str = "") -> None:
 
 
 def _check_number(value: float, where: str) -> None:
-    if not math.isfinite(value) or abs(value) > _LARGEST:
+    if not abs(value) <= _LARGEST:  # nor is NaN; an integer may be larger than any float
         raise ValueError(f"{where}: {value} is no number of a measurement")
     if value < 0 and where.rpartition(".")[2] not in _SIGNED:
         raise ValueError(f"{where}: {value} is negative")
