@@ -26,6 +26,9 @@ class Watcher:
     def preparing(self, cell: Cell) -> None:
         self.heard.append(("preparing", cell.id))
 
+    def gauging(self) -> None:
+        self.heard.append(("gauging",))
+
     def measuring(self, cell: Cell, done: int, total: int) -> None:
         self.heard.append(("measuring", cell.id, done, total))
 

@@ -75,23 +75,26 @@ def run(
     threads: int | None = None,
     rounds: int | None = None,
     time_budget_s: float | None = None,
+    roofline: bool = True,
     output: str | Path | None = None,
     exports: str | Path = "exports",
     **shape: Any,
 ) -> pd.DataFrame:
     """Export, verify and measure every cell, write the run folder, and return a row a cell.
 
-    As `vggbench run`, with arguments as `verify` has them; without `output` the folder is `reports/<time>`. A cell that
-    failed is a row with its reasons, not an error. Raises `RunFolderError` if the folder holds a run already.
+    As `vggbench run`, with arguments as `verify` has them; without `output` the folder is `reports/<time>`. `roofline`
+    measures the machine's own ceilings before and after. A cell that failed is a row with its reasons, not an error.
+    Raises `RunFolderError` if the folder holds a run already.
     """
     from vggbench.plan import DEFAULT_ROUNDS, Pace
     from vggbench.report.frame import frame
-    from vggbench.runner import Places, default_folder, start_run
+    from vggbench.runner import Places, default_folder, plan_ceilings, start_run
 
     pace = Pace(rounds=DEFAULT_ROUNDS if rounds is None else rounds, time_budget_s=time_budget_s)
     cells, versions = _cells(variant, backend, precision, batch_size, threads, shape)
     places = Places(folder=Path(output) if output else default_folder(), exports=Path(exports))
-    return frame(start_run(pace.plan(cells), places, backend_versions=versions))
+    gauge = plan_ceilings if roofline else None
+    return frame(start_run(pace.plan(cells), places, backend_versions=versions, gauge=gauge))
 
 
 def _spec(variant: str | None, shape: dict[str, Any]) -> ModelSpec:

@@ -28,12 +28,16 @@ from vggbench.results.run_info import Prepared
 
 @dataclass(frozen=True, slots=True)
 class Materials:
-    """What one cell's rounds open, the reference its outputs are held against, and what one image costs."""
+    """What one cell's rounds open, the reference its outputs are held against, and what one image costs.
+
+    Attributes:
+        works: (multiply-accumulates, weights) of each layer with any; all in one where layers are not told apart.
+    """
 
     artefact: Artefact
     reference: Artefact
     tolerance: float
-    macs: int
+    works: tuple[tuple[int, int], ...]
     parameters: int
 
 
@@ -45,16 +49,18 @@ def materials(cell: Cell, exports: Path) -> Materials:
         arrays = dict(stored)
     # A scripted reference has no layers.
     grown = arrays["amplifications"].tolist() if "amplifications" in arrays else amplification(arrays["logits"])
-    macs, lengths, parameters = _work(cell.spec, arrays)
-    return Materials(artefact, reference, tolerance(cell.precision, lengths, grown), macs, parameters)
+    works, lengths, parameters = _work(cell.spec, arrays)
+    return Materials(artefact, reference, tolerance(cell.precision, lengths, grown), works, parameters)
 
 
-def _work(network: Network, arrays: Mapping[str, NDArray[Any]]) -> tuple[int, list[int], int]:
-    """Return one image's MACs, each layer's reduction length, and the parameters."""
+def _work(network: Network, arrays: Mapping[str, NDArray[Any]]) -> tuple[tuple[tuple[int, int], ...], list[int], int]:
+    """Return one image's MACs and weights by layer, each layer's reduction length, and the parameters."""
     if isinstance(network, NetworkFile):
-        return int(arrays["macs"].sum()), arrays["reduction_lengths"].tolist(), network.parameters
-    whole = totals(walk(network))
-    return whole.macs, [layer.reduction_length for layer in mac_layers(network)], whole.parameters
+        whole = int(arrays["macs"].sum()), network.parameters
+        return (whole,), arrays["reduction_lengths"].tolist(), network.parameters
+    layers = mac_layers(network)
+    works = tuple((layer.macs, layer.parameters) for layer in layers)
+    return works, [layer.reduction_length for layer in layers], totals(walk(network)).parameters
 
 
 def _files(kind: str, network: Network, exports: Path) -> tuple[Artefact, Artefact]:
@@ -107,6 +113,7 @@ def _prepared(found: Materials) -> Prepared:
         artefact_bytes=found.artefact.bytes,
         reference_sha256=found.reference.sha256,
         tolerance=found.tolerance,
-        macs=found.macs,
+        macs=sum(macs for macs, _weights in found.works),
+        works=found.works,
         parameters=found.parameters,
     )

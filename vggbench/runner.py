@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,9 +15,12 @@ from typing import Protocol
 
 from vggbench import environment
 from vggbench.artefacts.store import DEFAULT_EXPORTS
+from vggbench.backends.registry import REAL_BACKENDS
 from vggbench.errors import ArtefactError, Interrupted, RequestError, RunFolderError
+from vggbench.measure.ceilings import measure_ceilings
 from vggbench.measure.records import RoundRecord, gave_up
 from vggbench.measure.request import RoundRequest, Timing
+from vggbench.measure.roofline import Ceiling
 from vggbench.measure.rounds import run_round, verify_round
 from vggbench.plan import Cell, Plan
 from vggbench.preparation import Materials, prepare_all
@@ -37,11 +40,28 @@ class Executor(Protocol):
         ...
 
 
+# Measures the machine's ceilings for a plan, before and after its rounds.
+Gauge = Callable[[Plan], Sequence[Ceiling]]
+
+
+def plan_ceilings(plan: Plan) -> list[Ceiling]:
+    """Measure the ceilings of a plan's devices and precisions; none where no cell of it runs a real library."""
+    cells = [cell for cell in plan.cells if not cell.unsupported and cell.backend in REAL_BACKENDS]
+    if not cells:
+        return []
+    precisions = sorted({cell.precision for cell in cells})
+    return measure_ceilings(device=cells[0].device, threads=cells[0].threads, precisions=precisions)
+
+
 class Observer(Protocol):
     """Is told how a run gets on."""
 
     def preparing(self, cell: Cell) -> None:
         """Hear that the cell's files are made or found next."""
+        ...
+
+    def gauging(self) -> None:
+        """Hear that the machine's ceilings are measured next."""
         ...
 
     def measuring(self, cell: Cell, done: int, total: int) -> None:
@@ -57,6 +77,9 @@ class Silent:
     """An observer that says nothing."""
 
     def preparing(self, cell: Cell) -> None:
+        """Say nothing."""
+
+    def gauging(self) -> None:
         """Say nothing."""
 
     def measuring(self, cell: Cell, done: int, total: int) -> None:
@@ -86,6 +109,7 @@ def start_run(
     backend_versions: Mapping[str, str],
     observer: Observer | None = None,
     execute: Executor = run_round,
+    gauge: Gauge | None = None,
 ) -> list[Row]:
     """Prepare, measure and report every cell of the plan in a new run folder; returns the rows."""
     made = make_folder(places.folder)
@@ -94,7 +118,7 @@ def start_run(
         info = new_info(plan, backend_versions)
         write_run_info(places.folder, info)
         try:
-            return _carry_on(info, places, observer or Silent(), execute)
+            return _carry_on(info, places, observer or Silent(), execute, gauge)
         except RequestError as error:
             # What is wrong with a place can be put right; a wrong request would be wrong again.
             if not isinstance(error, ArtefactError | RunFolderError):
@@ -103,7 +127,12 @@ def start_run(
 
 
 def resume_run(
-    places: Places, *, retry_failed: bool = False, observer: Observer | None = None, execute: Executor = run_round
+    places: Places,
+    *,
+    retry_failed: bool = False,
+    observer: Observer | None = None,
+    execute: Executor = run_round,
+    gauge: Gauge | None = None,
 ) -> list[Row]:
     """Continue the run in a folder where its journal ends; returns the rows of the whole run.
 
@@ -114,7 +143,7 @@ def resume_run(
     with held(places.folder):
         info = read_run_info(places.folder)
         _check_same_environment(info)
-        return _carry_on(info, places, observer or Silent(), execute, retry_failed=retry_failed)
+        return _carry_on(info, places, observer or Silent(), execute, gauge, retry_failed=retry_failed)
 
 
 def verify_plan(
@@ -134,7 +163,13 @@ def verify_plan(
 
 
 def _carry_on(
-    info: RunInfo, places: Places, observer: Observer, execute: Executor, *, retry_failed: bool = False
+    info: RunInfo,
+    places: Places,
+    observer: Observer,
+    execute: Executor,
+    gauge: Gauge | None,
+    *,
+    retry_failed: bool = False,
 ) -> list[Row]:
     from vggbench.report.derive import derive
 
@@ -142,7 +177,10 @@ def _carry_on(
         found = _prepare(info, places, observer)
         records = read_rounds(places.folder, info.plan)
         steps = _steps(info.plan, found, records, retry_failed=retry_failed)
-        _measure(info.plan, steps, found, places, observer, execute)
+        if steps:
+            _note_ceilings(places.folder, gauge, observer)
+            _measure(info.plan, steps, found, places, observer, execute)
+            _note_ceilings(places.folder, gauge, observer)
     except KeyboardInterrupt:
         derive(places.folder)
         done = len(read_rounds(places.folder, info.plan))
@@ -185,6 +223,15 @@ def _prepare(info: RunInfo, places: Places, observer: Observer) -> dict[str, Mat
     _check_same_artefacts(info.prepared, kept)
     write_run_info(places.folder, replace(info, prepared=kept))
     return found
+
+
+def _note_ceilings(folder: Path, gauge: Gauge | None, observer: Observer) -> None:
+    """Add what the machine can do at best now to what it could before; without a gauge nothing is measured."""
+    if gauge is None:
+        return
+    observer.gauging()
+    info = read_run_info(folder)
+    write_run_info(folder, replace(info, ceilings=(*info.ceilings, *gauge(info.plan))))
 
 
 def _check_same_artefacts(before: Mapping[str, Prepared], now: Mapping[str, Prepared]) -> None:

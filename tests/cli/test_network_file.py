@@ -16,7 +16,7 @@ from tests.network_files import MACS, PARAMETERS, residual, write, write_apart
 from vggbench.artefacts.onnx import onnx_artefact
 from vggbench.models.spec import make_spec
 
-QUICK = ("--rounds", "2", "--time-budget-s", "0.1", "--threads", "1", "--precision", "fp32")
+QUICK = ("--rounds", "2", "--time-budget-s", "0.1", "--threads", "1", "--precision", "fp32", "--no-roofline")
 
 
 def rows_of(said: Any) -> list[dict[str, Any]]:

@@ -26,7 +26,7 @@ from vggbench.results.run_info import FILE_NAME
 
 pytestmark = pytest.mark.usefixtures("inline_workers")
 
-QUICK = ("--rounds", "2", "--time-budget-s", "0.05", "--threads", "1")
+QUICK = ("--rounds", "2", "--time-budget-s", "0.05", "--threads", "1", "--no-roofline")
 
 
 @pytest.fixture

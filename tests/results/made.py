@@ -117,6 +117,7 @@ def prepared(cell: Cell, **changes: Any) -> Prepared:
         "tolerance": 1e-4,
         "macs": whole.macs,
         "parameters": whole.parameters,
+        "works": tuple((layer.macs, layer.parameters) for layer in mac_layers(cell.spec)),
     }
     return Prepared(**{**values, **changes})
 

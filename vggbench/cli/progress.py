@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from vggbench.plan import Cell
     from vggbench.runner import Observer
 
+_GAUGING = "measuring what this machine can do at best"
+
 
 @contextmanager
 def progress() -> Iterator[Observer]:
@@ -59,6 +61,10 @@ class PlainLines:
         """Say which cell's files are made."""
         say(f"preparing {cell.title}")
 
+    def gauging(self) -> None:
+        """Say what takes these seconds."""
+        say(_GAUGING)
+
     def measuring(self, cell: Cell, done: int, total: int) -> None:  # noqa: ARG002 - the line comes when it is done
         """Keep the place for the line to come."""
         self._watch.left(done, total)
@@ -81,6 +87,10 @@ class LiveBar:
     def preparing(self, cell: Cell) -> None:
         """Show which cell's files are made."""
         self._live.update(self._task, description=f"preparing {cell.title}")
+
+    def gauging(self) -> None:
+        """Show what takes these seconds."""
+        self._live.update(self._task, description=_GAUGING)
 
     def measuring(self, cell: Cell, done: int, total: int) -> None:
         """Show the cell in hand and the time left."""

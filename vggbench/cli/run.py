@@ -37,6 +37,14 @@ BudgetOption = Annotated[
         rich_help_panel=_MEASURING,
     ),
 ]
+RooflineOption = Annotated[
+    bool,
+    typer.Option(
+        "--no-roofline",
+        help="Leave out measuring the machine's own ceilings, which takes up to 20 s before and after.",
+        rich_help_panel=_MEASURING,
+    ),
+]
 StrictOption = Annotated[
     bool, typer.Option("--strict", help="Exit with 5 if any row is not ok.", rich_help_panel=_MEASURING)
 ]
@@ -69,6 +77,7 @@ def run(
     choice: CellChoice,
     rounds: RoundsOption = None,
     time_budget_s: BudgetOption = None,
+    no_roofline: RooflineOption = False,
     strict: StrictOption = False,
     output: OutputOption = None,
     exports: ExportsOption = Path("exports"),
@@ -81,20 +90,22 @@ def run(
     Without options: vgg16_bn at batch 1 on every backend that works here, in fp32 and what else it does natively.
     """
     from vggbench.cli.progress import progress
-    from vggbench.runner import Places, default_folder, resume_run, start_run
+    from vggbench.runner import Places, default_folder, plan_ceilings, resume_run, start_run
 
+    gauge = None if no_roofline else plan_ceilings
     if resume:
         folder = _folder_to_resume(choice, output, rounds, time_budget_s)
         with progress() as observer:
             places = Places(folder=folder, exports=exports)
-            rows = resume_run(places, retry_failed=retry_failed, observer=observer)
+            rows = resume_run(places, retry_failed=retry_failed, observer=observer, gauge=gauge)
     elif retry_failed:
         raise RequestError("--retry-failed needs --resume, and --output with the run's folder")
     else:
         plan, versions = _make_plan(choice, rounds, time_budget_s)
         folder = output or default_folder()
         with progress() as observer:
-            rows = start_run(plan, Places(folder=folder, exports=exports), backend_versions=versions, observer=observer)
+            places = Places(folder=folder, exports=exports)
+            rows = start_run(plan, places, backend_versions=versions, observer=observer, gauge=gauge)
     _show(rows, folder, strict=strict, json_output=json_output)
 
 

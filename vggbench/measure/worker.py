@@ -29,6 +29,7 @@ from vggbench.backends.registry import find_backend
 from vggbench.errors import ArtefactError
 from vggbench.measure.clock import clock_of
 from vggbench.measure.images import arrangements, ring
+from vggbench.measure.kernels import make_kernel, repeat
 from vggbench.measure.latency import Block, Ring, compute_block, end_to_end_block
 from vggbench.measure.stopping import Enough, Steady
 from vggbench.measure.throughput import throughput_block
@@ -135,6 +136,13 @@ class Worker:
         self.session.wait(0)
         return clock() - start
 
+    def ceiling(
+        self, *, library: str, kernel: str, precision: str, device: str, threads: int, seconds: float
+    ) -> dict[str, Any]:
+        """Repeat one kernel of a library; no session is needed. Returns its work (FLOPs, bytes) and the times."""
+        made = make_kernel(library, kernel, precision, device, threads)
+        return {"work": made.work, "samples_ns": repeat(made, seconds)}
+
     def evidence(self) -> dict[str, Any]:
         """Return what really ran."""
         return asdict(self.session.evidence())
@@ -224,6 +232,7 @@ def _plain(block: Block) -> dict[str, Any]:
 
 _COMMANDS: dict[str, Callable[..., dict[str, Any]]] = {
     "probe": Worker.probe,
+    "ceiling": Worker.ceiling,
     "open": Worker.open,
     "evidence": Worker.evidence,
     "verify": Worker.verify,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
+from vggbench.measure.roofline import COMPUTE, Ceiling, best
 from vggbench.report.table import HEADINGS, best_first, row_title, table_cells
 from vggbench.results.columns import Row
 from vggbench.results.run_info import RunInfo
@@ -33,7 +35,30 @@ def _head(info: RunInfo, rows: Sequence[Row]) -> list[str]:
         ),
         "",
         f"Versions: {versions}.",
+        *_ceilings(info),
     ]
+
+
+def _ceilings(info: RunInfo) -> list[str]:
+    """Return the machine's own limits, each with the slowest and the fastest it was seen at during the run."""
+    kinds = dict.fromkeys((ceiling.quantity, ceiling.precision) for ceiling in info.ceilings)
+    texts = [_ceiling(info.ceilings, *kind) for kind in kinds]
+    return ["", f"Ceilings measured at start and end: {'; '.join(texts)}."] if texts else []
+
+
+def _ceiling(ceilings: Sequence[Ceiling], quantity: str, precision: str) -> str:
+    top = best(ceilings, quantity, precision)
+    assert top is not None, "the kind was taken from the ceilings themselves"
+    same = [ceiling for ceiling in ceilings if _kind(ceiling) == _kind(top)]
+    what = f"{precision} {top.kernel}" if precision else top.kernel
+    unit = "GFLOP/s" if quantity == COMPUTE else "GB/s"
+    low, high = min(ceiling.low for ceiling in same) / 1e9, max(ceiling.high for ceiling in same) / 1e9
+    return f"{what} in {top.library} {top.rate / 1e9:.3g} {unit} ({low:.3g} to {high:.3g})"
+
+
+def _kind(ceiling: Ceiling) -> Ceiling:
+    """Return what was measured without the figures: equal for the start's and the end's."""
+    return replace(ceiling, rate=0, low=0, high=0, measured_at="")
 
 
 def _table(rows: Sequence[Row]) -> list[str]:

@@ -82,6 +82,20 @@ class Row:
     compile_cache: str | None = _column("Rounds that found their compiled graph in the backend's cache, of all: `5/6`.")
     first_inference_ms: float | None = _column("The first request after opening: median over rounds.")
     peak_memory_mib: float | None = _column("Largest resident memory of a worker process, in MiB.")
+    flops_per_byte: float | None = _column(
+        "Arithmetic intensity: FLOPs of a request over the least bytes it moves: each weight, image and logit once."
+    )
+    ceiling_gflop_s: float | None = _column(
+        "Fastest product of the row's precision seen on this machine, in 10^9 FLOP/s."
+    )
+    ceiling_gb_s: float | None = _column("Memory bandwidth of a large copy seen on this machine, in 10^9 bytes/s.")
+    attainable_ms: float | None = _column(
+        "Least latency under these ceilings: each layer takes the longer of its arithmetic and its weights' way."
+    )
+    percent_of_attainable: float | None = _column(
+        "100 x attainable_ms / latency_ms; over 100 where Winograd's convolutions multiply less than is counted."
+    )
+    bound_by: str | None = _column("What binds for the longer part of attainable_ms: `compute` or `bandwidth`.")
     speedup: float | None = _column("Latency of the `torch` fp32 row with the same model, batch and threads over this.")
     parameters: int | None = _column("Weights and biases of the model.")
     gmacs: float | None = _column("Multiply-accumulates of one image, in 10^9 (FLOPs are twice that).")

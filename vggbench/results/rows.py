@@ -17,6 +17,7 @@ from vggbench.plan import Cell, format_options
 from vggbench.results.columns import Row
 from vggbench.results.figures import MIB, costs, figures
 from vggbench.results.findings import findings, notes
+from vggbench.results.limits import limits
 from vggbench.results.run_info import Prepared, RunInfo
 
 
@@ -38,12 +39,14 @@ def _row(info: RunInfo, planned_rounds: int, cell: Cell, records: Sequence[Round
     finished = [record for record in records if record.failure is None]
     found = findings(cell, prepared, records, planned_rounds)
     texts = [finding.reason for finding in found] + notes(cell, finished)
+    numbers = figures(finished)
     values = {
         **_identity(info, cell, prepared),
         **_artefact(prepared),
         **_proof(records),
-        **figures(finished),
+        **numbers,
         **costs(records),
+        **limits(cell, prepared, info.ceilings, numbers["latency_ms"]),
         "status": gravest(found),
         "reasons": "; ".join(dict.fromkeys(texts)) or None,
         "rounds": len(finished),

@@ -17,6 +17,7 @@ from pydantic import AfterValidator, TypeAdapter, ValidationError
 
 from vggbench.errors import RequestError, RunFolderError
 from vggbench.measure.records import Failure
+from vggbench.measure.roofline import Ceiling
 from vggbench.plan import Plan
 from vggbench.results.numbers import check_numbers
 from vggbench.results.run_folder import write_whole
@@ -43,6 +44,7 @@ class Prepared:
         reference_sha256: of the float64 reference's files.
         tolerance: largest error relative to the signal that passes.
         macs: multiply-accumulates of one image.
+        works: (multiply-accumulates of one image, weights) of each layer with any; empty in a run of an older version.
         failure: set where preparing failed; the other fields are then empty.
     """
 
@@ -52,6 +54,7 @@ class Prepared:
     tolerance: float = 0.0
     macs: int = 0
     parameters: int = 0
+    works: tuple[tuple[int, int], ...] = ()
     failure: Failure | None = None
 
 
@@ -68,7 +71,7 @@ def _check_environment(environment: Mapping[str, Any]) -> Mapping[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunInfo:
-    """The head of a run; `prepared` is empty until every artefact is made."""
+    """The head of a run; `prepared` is empty until every artefact is made, `ceilings` has those of start and end."""
 
     schema_version: int
     vggbench_version: str
@@ -78,6 +81,7 @@ class RunInfo:
     device_name: str
     backend_versions: Mapping[str, str]
     prepared: Mapping[str, Prepared]
+    ceilings: tuple[Ceiling, ...] = ()
 
 
 _RUN_INFO = TypeAdapter(RunInfo)
