@@ -29,6 +29,9 @@ class Watcher:
     def gauging(self) -> None:
         self.heard.append(("gauging",))
 
+    def saturating(self, cell: Cell) -> None:
+        self.heard.append(("saturating", cell.id))
+
     def measuring(self, cell: Cell, done: int, total: int) -> None:
         self.heard.append(("measuring", cell.id, done, total))
 

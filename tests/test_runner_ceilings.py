@@ -1,4 +1,4 @@
-"""The machine's ceilings, measured around the rounds of a run."""
+"""What is measured around the rounds of a run: the machine's ceilings, and how many requests in flight pay."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import pytest
 
 from tests.fakes import fake_cell, fake_plan
 from tests.measure.test_roofline import ceiling
-from tests.running import TWO, Watcher, made, start
+from tests.running import TWO, Watcher, made, start, stopped_after
+from vggbench.errors import Interrupted
+from vggbench.measure.records import RoundRecord
+from vggbench.measure.request import RoundRequest
+from vggbench.measure.saturation import TriedRate
 from vggbench.results.run_info import read_run_info
 from vggbench.runner import Places, plan_ceilings, resume_run
 
@@ -37,3 +41,28 @@ def test_the_ceilings_are_those_of_the_plan(monkeypatch: pytest.MonkeyPatch) -> 
     skipped = fake_cell(backend="torch", unsupported="there is none")
     plan_ceilings(fake_plan(*TWO, real, skipped))
     assert asked == [{"device": "cpu", "threads": 2, "precisions": ["bf16"]}]
+
+
+def test_requests_in_flight_are_searched_once_a_cell_and_then_used(places: Places, still_environment: None) -> None:
+    searched: list[str] = []
+    asked: list[int] = []
+
+    def search(request: RoundRequest) -> list[TriedRate]:
+        searched.append(request.cell_id)
+        return [TriedRate(1, 5.0), TriedRate(2, 5.01)]
+
+    def execute(request: RoundRequest) -> RoundRecord:
+        asked.append(request.in_flight)
+        return made(request)
+
+    with pytest.raises(Interrupted):
+        start(fake_plan(*TWO, rounds=2), places, execute=stopped_after(1, []), search=search)
+    rows = resume_run(places, execute=execute, search=search)
+    assert searched == [cell.id for cell in TWO]
+    assert asked == [1, 1, 1]
+    assert {(row.requests_in_flight, row.in_flight_tried) for row in rows} == {(1, "1: 5, 2: 5.01")}
+
+
+def test_without_a_search_the_most_that_the_threads_allow_are_used(places: Places, still_environment: None) -> None:
+    rows = start(fake_plan(*TWO), places, execute=made)
+    assert {(row.requests_in_flight, row.in_flight_tried) for row in rows} == {(2, None)}

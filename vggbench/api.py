@@ -86,6 +86,7 @@ def run(
     measures the machine's own ceilings before and after. A cell that failed is a row with its reasons, not an error.
     Raises `RunFolderError` if the folder holds a run already.
     """
+    from vggbench.measure.saturation import saturate
     from vggbench.plan import DEFAULT_ROUNDS, Pace
     from vggbench.report.frame import frame
     from vggbench.runner import Places, default_folder, plan_ceilings, start_run
@@ -94,7 +95,7 @@ def run(
     cells, versions = _cells(variant, backend, precision, batch_size, threads, shape)
     places = Places(folder=Path(output) if output else default_folder(), exports=Path(exports))
     gauge = plan_ceilings if roofline else None
-    return frame(start_run(pace.plan(cells), places, backend_versions=versions, gauge=gauge))
+    return frame(start_run(pace.plan(cells), places, backend_versions=versions, gauge=gauge, search=saturate))
 
 
 def _spec(variant: str | None, shape: dict[str, Any]) -> ModelSpec:

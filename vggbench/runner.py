@@ -22,6 +22,7 @@ from vggbench.measure.records import RoundRecord, gave_up
 from vggbench.measure.request import RoundRequest, Timing
 from vggbench.measure.roofline import Ceiling
 from vggbench.measure.rounds import run_round, verify_round
+from vggbench.measure.saturation import TriedRate, most_productive
 from vggbench.plan import Cell, Plan
 from vggbench.preparation import Materials, prepare_all
 from vggbench.results.columns import Row
@@ -53,6 +54,10 @@ def plan_ceilings(plan: Plan) -> list[Ceiling]:
     return measure_ceilings(device=cells[0].device, threads=cells[0].threads, precisions=precisions)
 
 
+# Tries several requests in flight before the rounds; `saturate` is one.
+Search = Callable[[RoundRequest], Sequence[TriedRate]]
+
+
 class Observer(Protocol):
     """Is told how a run gets on."""
 
@@ -62,6 +67,10 @@ class Observer(Protocol):
 
     def gauging(self) -> None:
         """Hear that the machine's ceilings are measured next."""
+        ...
+
+    def saturating(self, cell: Cell) -> None:
+        """Hear that several requests in flight are tried on the cell next."""
         ...
 
     def measuring(self, cell: Cell, done: int, total: int) -> None:
@@ -80,6 +89,9 @@ class Silent:
         """Say nothing."""
 
     def gauging(self) -> None:
+        """Say nothing."""
+
+    def saturating(self, cell: Cell) -> None:
         """Say nothing."""
 
     def measuring(self, cell: Cell, done: int, total: int) -> None:
@@ -110,6 +122,7 @@ def start_run(
     observer: Observer | None = None,
     execute: Executor = run_round,
     gauge: Gauge | None = None,
+    search: Search | None = None,
 ) -> list[Row]:
     """Prepare, measure and report every cell of the plan in a new run folder; returns the rows."""
     made = make_folder(places.folder)
@@ -118,7 +131,7 @@ def start_run(
         info = new_info(plan, backend_versions)
         write_run_info(places.folder, info)
         try:
-            return _carry_on(info, places, observer or Silent(), execute, gauge)
+            return _carry_on(info, places, observer or Silent(), _Means(execute, gauge, search))
         except RequestError as error:
             # What is wrong with a place can be put right; a wrong request would be wrong again.
             if not isinstance(error, ArtefactError | RunFolderError):
@@ -133,6 +146,7 @@ def resume_run(
     observer: Observer | None = None,
     execute: Executor = run_round,
     gauge: Gauge | None = None,
+    search: Search | None = None,
 ) -> list[Row]:
     """Continue the run in a folder where its journal ends; returns the rows of the whole run.
 
@@ -143,7 +157,8 @@ def resume_run(
     with held(places.folder):
         info = read_run_info(places.folder)
         _check_same_environment(info)
-        return _carry_on(info, places, observer or Silent(), execute, gauge, retry_failed=retry_failed)
+        means = _Means(execute, gauge, search)
+        return _carry_on(info, places, observer or Silent(), means, retry_failed=retry_failed)
 
 
 def verify_plan(
@@ -157,19 +172,22 @@ def verify_plan(
     records = []
     for done, cell in enumerate(cells):
         watch.measuring(cell, done, len(cells))
-        records.append(verify_round(_request(plan, cell, 0, found[cell.id])))
+        records.append(verify_round(_request(info, cell, 0, found[cell.id])))
         watch.measured(cell, records[-1])
     return derive_rows(info, records)
 
 
+@dataclass(frozen=True, slots=True)
+class _Means:
+    """What measures; what is None is left out."""
+
+    execute: Executor
+    gauge: Gauge | None
+    search: Search | None
+
+
 def _carry_on(
-    info: RunInfo,
-    places: Places,
-    observer: Observer,
-    execute: Executor,
-    gauge: Gauge | None,
-    *,
-    retry_failed: bool = False,
+    info: RunInfo, places: Places, observer: Observer, means: _Means, *, retry_failed: bool = False
 ) -> list[Row]:
     from vggbench.report.derive import derive
 
@@ -178,9 +196,10 @@ def _carry_on(
         records = read_rounds(places.folder, info.plan)
         steps = _steps(info.plan, found, records, retry_failed=retry_failed)
         if steps:
-            _note_ceilings(places.folder, gauge, observer)
-            _measure(info.plan, steps, found, places, observer, execute)
-            _note_ceilings(places.folder, gauge, observer)
+            _note_ceilings(places.folder, means.gauge, observer)
+            _note_in_flight(places.folder, found, means.search, observer)
+            _measure(places.folder, steps, found, observer, means.execute)
+            _note_ceilings(places.folder, means.gauge, observer)
     except KeyboardInterrupt:
         derive(places.folder)
         done = len(read_rounds(places.folder, info.plan))
@@ -221,6 +240,8 @@ def _check_same_environment(info: RunInfo) -> None:
 def _prepare(info: RunInfo, places: Places, observer: Observer) -> dict[str, Materials]:
     kept, found = prepare_all(info.plan, places.exports, observer.preparing)
     _check_same_artefacts(info.prepared, kept)
+    before = {cell_id: prepared.in_flight_tried for cell_id, prepared in info.prepared.items()}
+    kept = {cell_id: replace(one, in_flight_tried=before.get(cell_id, ())) for cell_id, one in kept.items()}
     write_run_info(places.folder, replace(info, prepared=kept))
     return found
 
@@ -232,6 +253,20 @@ def _note_ceilings(folder: Path, gauge: Gauge | None, observer: Observer) -> Non
     observer.gauging()
     info = read_run_info(folder)
     write_run_info(folder, replace(info, ceilings=(*info.ceilings, *gauge(info.plan))))
+
+
+def _note_in_flight(folder: Path, found: Mapping[str, Materials], search: Search | None, observer: Observer) -> None:
+    """Find out once for each cell how many requests in flight complete the most images, and keep what was seen."""
+    info = read_run_info(folder)
+    for cell in info.plan.cells:
+        if search is None or cell.id not in found or info.prepared[cell.id].in_flight_tried:
+            continue
+        observer.saturating(cell)
+        tried = tuple(search(_request(info, cell, 0, found[cell.id])))
+        info = replace(
+            info, prepared={**info.prepared, cell.id: replace(info.prepared[cell.id], in_flight_tried=tried)}
+        )
+        write_run_info(folder, info)
 
 
 def _check_same_artefacts(before: Mapping[str, Prepared], now: Mapping[str, Prepared]) -> None:
@@ -272,21 +307,17 @@ def _steps(
 
 
 def _measure(
-    plan: Plan,
-    steps: Sequence[_Step],
-    found: Mapping[str, Materials],
-    places: Places,
-    observer: Observer,
-    execute: Executor,
+    folder: Path, steps: Sequence[_Step], found: Mapping[str, Materials], observer: Observer, execute: Executor
 ) -> None:
-    journal = Journal(places.folder / JOURNAL_NAME)
+    info = read_run_info(folder)
+    journal = Journal(folder / JOURNAL_NAME)
     given_up: set[str] = set()
     for done, step in enumerate(steps):
         cell = step.cell
         if cell.id in given_up:
             continue
         observer.measuring(cell, done, len(steps))
-        made = execute(_request(plan, cell, step.round, found[cell.id]))
+        made = execute(_request(info, cell, step.round, found[cell.id]))
         record = replace(made, attempt=step.attempt)
         journal.append(record)
         observer.measured(cell, record)
@@ -302,7 +333,8 @@ def schedule(cells: Sequence[Cell], rounds: int, seed: int) -> Iterator[tuple[in
         yield from ((number, cell) for cell in order)
 
 
-def _request(plan: Plan, cell: Cell, number: int, found: Materials) -> RoundRequest:
+def _request(info: RunInfo, cell: Cell, number: int, found: Materials) -> RoundRequest:
+    plan = info.plan
     return RoundRequest(
         cell_id=cell.id,
         round=number,
@@ -311,7 +343,7 @@ def _request(plan: Plan, cell: Cell, number: int, found: Materials) -> RoundRequ
         precision=cell.precision,
         batch_size=cell.batch_size,
         threads=cell.threads,
-        in_flight=cell.in_flight,
+        in_flight=most_productive(info.prepared[cell.id].in_flight_tried, cell.in_flight),
         options=cell.options,
         artefact=found.artefact.to_json(),
         reference=str(found.reference.path),

@@ -22,7 +22,7 @@ from vggbench.backends.fake import FakeBackend, FakeSession
 from vggbench.measure import worker as module
 from vggbench.measure.client import WorkerClient
 from vggbench.measure.request import RoundRequest
-from vggbench.measure.worker import PROTOCOL, Worker, _peak_memory, answer, serve, without_nonfinite
+from vggbench.measure.worker import PROTOCOL, Worker, answer, serve, without_nonfinite
 
 
 def ask(worker: Worker, command: str, **arguments: Any) -> Any:
@@ -173,7 +173,7 @@ def test_closing_may_be_repeated(opened: Worker):
 
 def test_an_unknown_command_is_told_those_there_are():
     message = refused(Worker(), "fly")
-    assert "there is no command 'fly'; there are probe, open" in message["message"]
+    assert "there is no command 'fly'; there are probe, ceiling, open" in message["message"]
 
 
 @pytest.mark.parametrize(
@@ -234,17 +234,6 @@ def test_serving_greets_and_answers_line_by_line():
     assert greeting["result"]["protocol"] == PROTOCOL
     assert greeting["result"]["pid"] == os.getpid()
     assert [message["ok"] for message in rest] == [True, False, True]
-
-
-def test_where_the_system_keeps_no_account_of_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    monkeypatch.setitem(sys.modules, "resource", None)
-    assert _peak_memory(tmp_path / "absent") is None
-
-
-def test_the_peak_of_memory_is_read_from_the_kernels_account(tmp_path: Path):
-    status = tmp_path / "status"
-    status.write_text("Name:\tpython\nVmPeak:\t  900 kB\nVmHWM:\t  300 kB\n")
-    assert _peak_memory(status) == 300 * 1024
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="this system has no /proc")

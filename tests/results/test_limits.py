@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.measure.test_roofline import ceiling
-from tests.results.made import CELL, info, prepared, rounds
+from tests.results.made import CELL, info, prepared, rounds, timed
 from vggbench.measure.roofline import Ceiling
 from vggbench.report.markdown import summary
 from vggbench.results.columns import Row
@@ -46,3 +46,16 @@ def test_the_summary_names_the_ceilings_with_their_spread() -> None:
     text = summary(run, derive_rows(run, rounds(CELL, [2.0] * 6)))
     assert "Ceilings measured at start and end: fp32 gemm in torch 2 GFLOP/s (2 to 2); bf16 gemm in torch 4" in text
     assert "gemm in torch 1 GB/s" in text
+
+
+def test_more_requests_at_work_than_were_sent_are_a_finding() -> None:
+    quick = [timed(CELL, number, 2.0, window_ms=8.0) for number in range(6)]  # 20 images: 2500 images/s
+    (row,) = derive_rows(info(CELL), quick)
+    assert row.status == "noisy"
+    assert "throughput x latency means 2.50 requests in flight where 2 were sent" in (row.reasons or "")
+
+
+def test_as_many_at_work_as_were_sent_are_none() -> None:
+    fitting = [timed(CELL, number, 2.0, window_ms=10.0) for number in range(6)]
+    (row,) = derive_rows(info(CELL), fitting)
+    assert (row.status, row.reasons) == ("ok", None)

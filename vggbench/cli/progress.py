@@ -65,6 +65,10 @@ class PlainLines:
         """Say what takes these seconds."""
         say(_GAUGING)
 
+    def saturating(self, cell: Cell) -> None:
+        """Say what takes these seconds."""
+        say(f"trying several requests in flight on {cell.title}")
+
     def measuring(self, cell: Cell, done: int, total: int) -> None:  # noqa: ARG002 - the line comes when it is done
         """Keep the place for the line to come."""
         self._watch.left(done, total)
@@ -91,6 +95,10 @@ class LiveBar:
     def gauging(self) -> None:
         """Show what takes these seconds."""
         self._live.update(self._task, description=_GAUGING)
+
+    def saturating(self, cell: Cell) -> None:
+        """Show what takes these seconds."""
+        self._live.update(self._task, description=f"requests in flight: {cell.title}")
 
     def measuring(self, cell: Cell, done: int, total: int) -> None:
         """Show the cell in hand and the time left."""

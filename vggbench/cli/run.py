@@ -90,6 +90,7 @@ def run(
     Without options: vgg16_bn at batch 1 on every backend that works here, in fp32 and what else it does natively.
     """
     from vggbench.cli.progress import progress
+    from vggbench.measure.saturation import saturate
     from vggbench.runner import Places, default_folder, plan_ceilings, resume_run, start_run
 
     gauge = None if no_roofline else plan_ceilings
@@ -97,7 +98,7 @@ def run(
         folder = _folder_to_resume(choice, output, rounds, time_budget_s)
         with progress() as observer:
             places = Places(folder=folder, exports=exports)
-            rows = resume_run(places, retry_failed=retry_failed, observer=observer, gauge=gauge)
+            rows = resume_run(places, retry_failed=retry_failed, observer=observer, gauge=gauge, search=saturate)
     elif retry_failed:
         raise RequestError("--retry-failed needs --resume, and --output with the run's folder")
     else:
@@ -105,7 +106,7 @@ def run(
         folder = output or default_folder()
         with progress() as observer:
             places = Places(folder=folder, exports=exports)
-            rows = start_run(plan, places, backend_versions=versions, observer=observer, gauge=gauge)
+            rows = start_run(plan, places, backend_versions=versions, observer=observer, gauge=gauge, search=saturate)
     _show(rows, folder, strict=strict, json_output=json_output)
 
 

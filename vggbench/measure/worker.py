@@ -31,13 +31,13 @@ from vggbench.measure.clock import clock_of
 from vggbench.measure.images import arrangements, ring
 from vggbench.measure.kernels import make_kernel, repeat
 from vggbench.measure.latency import Block, Ring, compute_block, end_to_end_block
+from vggbench.measure.memory import tree_peak_memory
 from vggbench.measure.stopping import Enough, Steady
 from vggbench.measure.throughput import throughput_block
 from vggbench.parity.check import check
 
 PROTOCOL = 1
 _PR_SET_PDEATHSIG = 1  # prctl(2): the signal this process gets when its parent dies
-_MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # getrusage(2): bytes on macOS, KiB elsewhere
 
 
 class Worker:
@@ -197,11 +197,11 @@ class Worker:
         return _plain(measure(self.session, self._ring, Enough(least_s=seconds, least_samples=least_samples)))
 
     def close(self) -> dict[str, Any]:
-        """Close the session, if one is open; return the process's peak memory so far."""
+        """Close the session, if one is open; return the peak memory of the process and its children."""
         if self._session is not None:
             self._session.close()
             self._session = None
-        return {"peak_memory_bytes": _peak_memory()}
+        return {"peak_memory_bytes": tree_peak_memory()}
 
 
 def _stamps(files: Artefact) -> list[tuple[int, ...]]:
@@ -209,21 +209,6 @@ def _stamps(files: Artefact) -> list[tuple[int, ...]]:
     paths = [Path(files.folder) / name for name in files.files]
     found = [path.stat() for path in paths if path.is_file()]
     return [(stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for stat in found]
-
-
-def _peak_memory(status: Path = Path("/proc/self/status")) -> int | None:
-    """Return this process's peak resident memory in bytes.
-
-    Linux's `getrusage` keeps the peak of the process that started this one, over `exec`; `VmHWM` does not.
-    """
-    if status.exists():
-        lines = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
-        return int(lines["VmHWM"].split()[0]) * 1024  # the kernel writes kB for KiB
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _MAXRSS_UNIT
 
 
 def _plain(block: Block) -> dict[str, Any]:

@@ -52,7 +52,10 @@ class Row:
     )
     throughput_low_img_s: float | None = _column("Lower end of its 95 % interval over rounds.")
     throughput_high_img_s: float | None = _column("Upper end of that interval.")
-    requests_in_flight: int | None = _column("Requests in flight while throughput was measured.")
+    requests_in_flight: int | None = _column(
+        "Requests in flight while throughput was measured: those that completed the most images before the rounds."
+    )
+    in_flight_tried: str | None = _column("What was tried for that: requests in flight, and images a second of each.")
     rounds: int | None = _column("Rounds (fresh processes) that finished.")
     samples: int | None = _column("Compute samples over all rounds, warm-up not counted.")
     stop_reason: str | None = _column("What ended the compute blocks.")
@@ -81,7 +84,7 @@ class Row:
     )
     compile_cache: str | None = _column("Rounds that found their compiled graph in the backend's cache, of all: `5/6`.")
     first_inference_ms: float | None = _column("The first request after opening: median over rounds.")
-    peak_memory_mib: float | None = _column("Largest resident memory of a worker process, in MiB.")
+    peak_memory_mib: float | None = _column("Largest resident memory of a worker process and its children, in MiB.")
     flops_per_byte: float | None = _column(
         "Arithmetic intensity: FLOPs of a request over the least bytes it moves: each weight, image and logit once."
     )

@@ -1,8 +1,8 @@
-"""How near a row comes to what its machine could do at best. No torch, no pandas."""
+"""How near a row comes to what is possible: by its machine's ceilings, and by its own figures. No torch, no pandas."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vggbench.measure.roofline import (
@@ -14,9 +14,36 @@ from vggbench.measure.roofline import (
     best,
     layer_works,
 )
+from vggbench.measure.saturation import most_productive
+from vggbench.measure.validity import Finding
 from vggbench.models.spec import IMAGE_CHANNELS
 from vggbench.plan import Cell
 from vggbench.results.run_info import Prepared
+
+OVERLAP_DOUBT = 1.10  # latency and throughput are timed one after the other, on a machine that moves meanwhile
+
+
+def in_flight(cell: Cell, prepared: Prepared) -> int:
+    """Return how many requests are in flight while the cell's throughput is measured."""
+    return most_productive(prepared.in_flight_tried, cell.in_flight)
+
+
+def overlap_findings(figures: Mapping[str, Any], *, batch_size: int, requests: int) -> list[Finding]:
+    """Hold throughput x latency / batch, the mean number of requests in flight (Little's law), against those sent.
+
+    A request among others takes no less time than alone, so that the product of both cannot exceed them.
+    """
+    rate, latency = figures["throughput_img_s"], figures["latency_ms"]
+    if rate is None or latency is None:
+        return []
+    least = (figures["throughput_low_img_s"] or rate) * (figures["latency_low_ms"] or latency) / 1e3 / batch_size
+    if least <= requests * OVERLAP_DOUBT:
+        return []
+    text = (
+        f"throughput x latency means {least:.2f} requests in flight where {requests} were sent: the machine was faster "
+        "while throughput was measured; give more --rounds on a quieter machine"
+    )
+    return [Finding("noisy", text)]
 
 
 def limits(cell: Cell, prepared: Prepared, ceilings: Sequence[Ceiling], latency_ms: float | None) -> dict[str, Any]:

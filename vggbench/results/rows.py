@@ -17,7 +17,7 @@ from vggbench.plan import Cell, format_options
 from vggbench.results.columns import Row
 from vggbench.results.figures import MIB, costs, figures
 from vggbench.results.findings import findings, notes
-from vggbench.results.limits import limits
+from vggbench.results.limits import in_flight, limits, overlap_findings
 from vggbench.results.run_info import Prepared, RunInfo
 
 
@@ -37,9 +37,10 @@ def derive_rows(info: RunInfo, records: Iterable[RoundRecord]) -> list[Row]:
 def _row(info: RunInfo, planned_rounds: int, cell: Cell, records: Sequence[RoundRecord]) -> Row:
     prepared = info.prepared.get(cell.id, Prepared())
     finished = [record for record in records if record.failure is None]
-    found = findings(cell, prepared, records, planned_rounds)
-    texts = [finding.reason for finding in found] + notes(cell, finished)
     numbers = figures(finished)
+    found = findings(cell, prepared, records, planned_rounds)
+    found += overlap_findings(numbers, batch_size=cell.batch_size, requests=in_flight(cell, prepared))
+    texts = [finding.reason for finding in found] + notes(cell, finished)
     values = {
         **_identity(info, cell, prepared),
         **_artefact(prepared),
@@ -62,7 +63,9 @@ def _identity(info: RunInfo, cell: Cell, prepared: Prepared) -> dict[str, Any]:
         "precision": cell.precision,
         "device": cell.device,
         "batch_size": cell.batch_size,
-        "requests_in_flight": cell.in_flight,
+        "requests_in_flight": in_flight(cell, prepared),
+        "in_flight_tried": ", ".join(f"{tried.in_flight}: {tried.img_s:.3g}" for tried in prepared.in_flight_tried)
+        or None,
         "parameters": prepared.parameters or None,
         "gmacs": prepared.macs / 1e9 if prepared.macs else None,
         "device_name": info.device_name,

@@ -18,6 +18,7 @@ from pydantic import AfterValidator, TypeAdapter, ValidationError
 from vggbench.errors import RequestError, RunFolderError
 from vggbench.measure.records import Failure
 from vggbench.measure.roofline import Ceiling
+from vggbench.measure.saturation import TriedRate
 from vggbench.plan import Plan
 from vggbench.results.numbers import check_numbers
 from vggbench.results.run_folder import write_whole
@@ -45,6 +46,7 @@ class Prepared:
         tolerance: largest error relative to the signal that passes.
         macs: multiply-accumulates of one image.
         works: (multiply-accumulates of one image, weights) of each layer with any; empty in a run of an older version.
+        in_flight_tried: what several requests in flight were seen to complete before the first round.
         failure: set where preparing failed; the other fields are then empty.
     """
 
@@ -55,6 +57,7 @@ class Prepared:
     macs: int = 0
     parameters: int = 0
     works: tuple[tuple[int, int], ...] = ()
+    in_flight_tried: tuple[TriedRate, ...] = ()
     failure: Failure | None = None
 
 

@@ -1,0 +1,58 @@
+"""How many requests in flight complete the most images: 1, 2, 4, ... until one more doubling brings nothing.
+
+Done once a cell, before its rounds, in a worker of its own: what is found here decides how the rounds are measured and
+is no part of their figures. Standard library only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vggbench.measure.client import WorkerClient, WorkerFailure
+from vggbench.measure.request import RoundRequest
+
+LEAST_GAIN = 1.02  # of a doubling: less than the noise between two windows is not worth a longer wait in the queue
+
+
+@dataclass(frozen=True, slots=True)
+class TriedRate:
+    """What so many requests in flight were seen to complete, in images a second."""
+
+    in_flight: int
+    img_s: float
+
+
+def candidates(most: int, threads: int) -> list[int]:
+    """Return 1, 2, 4, ... up to `most` and `most` itself, those that share the threads evenly."""
+    doublings = {1 << power for power in range(most.bit_length())} | {most}
+    return sorted(count for count in doublings if count <= most and threads % count == 0)
+
+
+def saturate(request: RoundRequest) -> list[TriedRate]:
+    """Try ever more requests in flight, up to `request.in_flight`; a failure ends it, and the rounds will say why."""
+    tried: list[TriedRate] = []
+    try:
+        with WorkerClient(timeout_s=request.timeout_s + request.timing.longest_s) as worker:
+            for count in candidates(request.in_flight, request.threads):
+                tried.append(_tried(worker, request, count))
+                if len(tried) > 1 and tried[-1].img_s < LEAST_GAIN * tried[-2].img_s:
+                    break
+    except WorkerFailure:
+        pass
+    return tried
+
+
+def _tried(worker: WorkerClient, request: RoundRequest, count: int) -> TriedRate:
+    worker.call("open", **request.opening(count))
+    block = worker.call("block", kind="throughput", seconds=request.timing.throughput_s)
+    return TriedRate(count, block["images"] * 1e9 / block["samples_ns"][0])
+
+
+def most_productive(tried: Sequence[TriedRate], otherwise: int) -> int:
+    """Return the fewest requests in flight that no further doubling beat; `otherwise` where none was tried."""
+    best = None
+    for rate in tried:
+        if best is None or rate.img_s >= LEAST_GAIN * best.img_s:
+            best = rate
+    return best.in_flight if best else otherwise
