@@ -165,7 +165,7 @@ def test_an_export_that_exists_is_whole(made: Made, name: str, data: st.DataObje
         assert f"{name}: SHA-256 is " in refusal(lambda: made.find("onnx", hash_existing=True))
 
 
-@pytest.mark.parametrize("made_from", ["onnx", "reference"])
+@pytest.mark.parametrize("made_from", [pytest.param("onnx", marks=pytest.mark.slow), "reference"])
 def test_nothing_is_made_of_weights_with_a_flipped_bit(made: Made, made_from: str):
     folder = Path(made.artefacts[made_from].folder)
     with kept(made.path("weights", WEIGHTS_FILE)) as content, moved_away(folder):
@@ -206,7 +206,7 @@ def test_every_way_in_says_it_in_one_line(made: Made, command_line: CommandLine,
         exported = command_line("export", *ARGUMENTS, *places)
         refused = refusal(lambda: vggbench.export(**SHAPE, exports=made.exports))
         verified = command_line("verify", *cells, *places)
-        ran = command_line("run", *cells, *places, "--output", tmp_path / "run", "--rounds", "1")
+        ran = command_line("run", *cells, *places, "--output", tmp_path / "run", "--rounds", "1", "--no-roofline")
     assert (exported.code, exported.out) == (2, "")
     assert f"{name}: SHA-256 is " in exported.message
     assert f"{name}: SHA-256 is " in refused

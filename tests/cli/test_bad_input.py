@@ -15,6 +15,7 @@ from torch import nn
 from tests.cli.conftest import CommandLine
 from tests.fakes import ARGUMENTS, SPEC
 from tests.results.made import CELL, info, record
+from vggbench.errors import ExportError
 from vggbench.models.weights import initial_state
 from vggbench.results.journal import JOURNAL_NAME, Journal
 from vggbench.results.run_info import FILE_NAME, write_run_info
@@ -210,9 +211,13 @@ def test_it_is_the_same_in_a_process_of_its_own(given: Path, tmp_path: Path, com
     assert "Traceback" not in answer.stderr
 
 
-def test_a_conversion_is_said_as_a_note(command_line: CommandLine, tmp_path: Path):
+def test_a_conversion_is_said_as_a_note(command_line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def fail(*_arguments: object, **_options: object) -> None:
+        raise ExportError("far enough")
+
+    monkeypatch.setattr("vggbench.artefacts.onnx.onnx_artefact", fail)
     torch.save({key: value.half() for key, value in initial_state(SPEC).items()}, tmp_path / "half.pth")
     answer = command_line("export", *ARGUMENTS, "--weights", tmp_path / "half.pth", "--exports", tmp_path / "exports")
-    assert answer.code == 0
+    assert (answer.code, answer.message) == (5, "vggbench: far enough")
     note = "vggbench: note: weights file 'half.pth' holds float16: its values are used as float32"
     assert answer.err.splitlines().count(note) == 1
