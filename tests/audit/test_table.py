@@ -66,6 +66,14 @@ def test_other_networks_are_counted_and_left_alone(tmp_path: Path) -> None:
     assert found.others == 2
 
 
+def test_a_file_of_a_users_own_is_no_vgg_whatever_its_name(tmp_path: Path) -> None:
+    found = read_table(
+        table(tmp_path, "variant,reference,latency_ms\nvgg16,against itself,5\nvgg16,float64 module,9\n")
+    )
+    assert [entry.line for entry in found.entries] == [3]
+    assert found.others == 1
+
+
 def test_markdown_among_prose(tmp_path: Path) -> None:
     text = "# Results\n\n| Model | ms | fps |\n| --- | ---: | --- |\n| **VGG16** | 8.2 ± 0.1 | 122 |\n\nmore | prose\n"
     (entry,) = read_table(table(tmp_path, text.replace("| ms |", "| latency ms |"), "README.md")).entries

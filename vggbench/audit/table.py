@@ -20,6 +20,7 @@ from vggbench.models.layers import totals, walk
 from vggbench.models.spec import CUSTOM, ModelSpec, make_spec
 
 RESULTS_NAME = "results.csv"
+OWN_NETWORK = "against itself"  # what a row of ours has for a reference where a file was given, whatever its name
 MOST_BYTES = 64 << 20  # a table of a million rows; beyond it the file is something else
 _MARKDOWN_RULE = re.compile(r"\|?\s*:?-{2,}:?\s*(\|\s*:?-{2,}:?\s*)*\|?")
 _LOOSE_NAME = re.compile(r"(?:.*[/.])?vgg[\W_]*(11|13|16|19)[\W_]*(?:d|with)?[\W_]*(b(?:atch)?[\W_]*n(?:orm)?)?[\W_]*")
@@ -97,7 +98,8 @@ def read_table(path: Path) -> Table:
     columns = recognise(headings, _settings(headings, [row for _line, row in rows]))
     _refuse_unusable(file, headings, columns)
     assert columns is not None
-    found = [(line, row, variant) for line, row in rows if (variant := _variant(row[columns.variant])) is not None]
+    vggs = [(line, row) for line, row in rows if row.get("reference") != OWN_NETWORK]
+    found = [(line, row, variant) for line, row in vggs if (variant := _variant(row[columns.variant])) is not None]
     counts = [figure.value for _, row, _ in found if (figure := _figure(row, columns.parameters)) is not None]
     unit = factor_of_parameters(columns.parameters or "", largest=max(counts, default=0.0))
     entries = tuple(_entry(line, row, variant, columns, unit) for line, row, variant in found)
