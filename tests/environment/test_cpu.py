@@ -162,3 +162,47 @@ def test_every_cpu_of_a_list_is_found(cpus: set[int]) -> None:
 def test_no_text_breaks_the_parsers(text: str) -> None:
     cpu.parse_cpu_list(text)
     assert isinstance(cpu.parse_cpuinfo(text).model, str)
+
+
+def topology(cores: dict[int, tuple[str, str]]) -> dict[str, str]:
+    """Return the files of CPUs, each with its package and the hardware threads of its core."""
+    folder = "sys/devices/system/cpu/cpu{}/topology/{}"
+    return {
+        folder.format(number, name): f"{text}\n"
+        for number, (package, siblings) in cores.items()
+        for name, text in (("physical_package_id", package), ("thread_siblings_list", siblings))
+    }
+
+
+# Two packages of two cores with two hardware threads each, numbered as kernels do.
+EIGHT = topology({number: (str(number // 2 % 2), f"{number % 4},{number % 4 + 4}") for number in range(8)})
+
+
+@pytest.mark.parametrize(
+    ("allowed", "threads", "chosen"),
+    [
+        (range(8), 1, (1,)),  # CPU 0 has the interrupts
+        (range(8), 2, (0, 1)),
+        (range(8), 3, (0, 1, 2)),
+        (range(8), 4, (0, 1, 2, 3)),
+        (range(8), 5, (0, 1, 2, 3, 5)),  # a second hardware thread only when no core is left
+        (range(8), 8, tuple(range(8))),
+        ((0, 4, 2), 2, (0, 2)),
+        ((0, 2, 3), 2, (2, 3)),  # one package has both
+        ((5,), 1, (5,)),
+        ((4, 5), 3, (4, 5)),
+    ],
+)
+def test_threads_get_cores_of_their_own_and_of_one_package(tmp_path: Path, allowed, threads: int, chosen):
+    assert cpu.choose_cpus(frozenset(allowed), threads, plant(tmp_path, EIGHT)) == chosen
+
+
+def test_without_a_topology_every_cpu_is_a_core(tmp_path: Path):
+    assert cpu.choose_cpus(frozenset({0, 1, 2}), 2, tmp_path) == (1, 2)
+
+
+def test_the_hardware_threads_of_a_core(tmp_path: Path):
+    assert cpu.physical_cores(frozenset({1, 6}), plant(tmp_path, EIGHT)) == {1: {1, 5}, 6: {2, 6}}
+    assert cpu.physical_cores(frozenset({0}), tmp_path / "nothing") == {}
+    cpuinfo = plant(tmp_path / "old", {"proc/cpuinfo": AMD_TWO_SOCKETS})
+    assert cpu.physical_cores(frozenset({1}), cpuinfo) == {1: {1, 5}}

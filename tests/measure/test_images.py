@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from vggbench.data.synthetic import images
 from vggbench.measure import images as module
-from vggbench.measure.images import arrangements, ring
+from vggbench.measure.images import arrangements, ring, variety
 
 INPUTS = images(8, 8, seed=1)
 
@@ -56,3 +56,15 @@ def test_large_batches_make_a_smaller_ring_but_never_one_hot_buffer(monkeypatch,
 def test_no_two_batches_share_memory():
     batches = ring(INPUTS, 2, seed=0)
     assert not any(np.shares_memory(one, other) for one in batches for other in batches if one is not other)
+
+
+def test_variety_counts_contents_and_places():
+    batch = INPUTS[:2]
+    assert variety([batch, batch.copy(), INPUTS[2:4]]) == {"batches": 3, "different": 2, "buffers": 3}
+    assert variety([batch, batch]) == {"batches": 2, "different": 1, "buffers": 1}
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 8, 16])
+def test_a_ring_is_varied(batch_size: int):
+    found = variety(ring(INPUTS, batch_size, seed=0))
+    assert found == {"batches": 8, "different": 8, "buffers": 8}

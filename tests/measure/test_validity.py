@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from vggbench.backends.base import Evidence, LayerEvidence
 from vggbench.measure.validity import (
     STATUSES,
+    STRICT_FLAGS,
     Finding,
     gravest,
     is_of_what_was_asked,
@@ -104,3 +105,22 @@ def test_the_gravest_counts_whatever_the_order(statuses: list[str]):
 def test_noise_leaves_a_figure_that_of_what_was_asked(status: str):
     wrong = {"failed", "timeout", "unsupported", "parity_failed", "precision_mismatch", "fallback"}
     assert is_of_what_was_asked(status) == (status not in wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "strict"), [(name, value) for name, values in STRICT_FLAGS.items() for value in values]
+)
+def test_a_setting_that_keeps_products_strict_is_no_finding(name: str, strict: str):
+    assert judged(evidence(flags={name: strict, "version": "2"})) == []
+
+
+@pytest.mark.parametrize("name", STRICT_FLAGS)
+def test_a_setting_that_lets_products_be_less_is_another_precision(name: str):
+    (finding,) = judged(evidence(flags={name: "bf16"}))
+    assert finding.status == "precision_mismatch"
+    assert f"{name}=bf16 lets products be less; unset" in finding.reason
+
+
+def test_what_is_asked_in_bf16_may_be_bf16():
+    found = evidence(layers=(layer(3000, "bf16"),), flags={"float32_matmul_precision": "medium"})
+    assert judge_evidence(found, precision="bf16", device="cpu", batch_size=3, threads=2, macs=MACS) == []

@@ -25,7 +25,7 @@ HEAVY = FRAMEWORKS | {"pandas", "plotly", "pyarrow", "safetensors", "scipy"}
 # Torch code through and through: loads torch with itself, and is imported inside functions only.
 LOADS_TORCH = {"vggbench.models.vgg", "vggbench.models.initialization", "vggbench.artefacts.graph"}
 # Where the distribution is called otherwise than the module, or brings it along.
-DISTRIBUTIONS = {"google": "onnx", "onnx_ir": "onnxscript"}
+DISTRIBUTIONS = {"google": "onnx", "onnx_ir": "onnxscript", "pynvml": "nvidia-ml-py"}
 
 MODULES = [pytest.param(name, id=name) for name in modules()]
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import cycle
 from typing import Any
 
 from tests.fakes import SPEC, fake_cell, fake_plan
 from vggbench.backends.base import Evidence, LayerEvidence
+from vggbench.measure.conditions import Conditions
 from vggbench.measure.latency import Block, BlockKind
 from vggbench.measure.records import Failure, ParityRecord, RoundRecord, SessionRecord
 from vggbench.models.layers import mac_layers, totals, walk
@@ -153,4 +155,23 @@ def changed(document: Any, path: Sequence[str | int], value: Any) -> Any:
     return other
 
 
+def conditions(**changes: Any) -> Conditions:
+    """Return a second on two CPUs that nobody disturbed; 1 % of the CPU time was others'."""
+    values: dict[str, Any] = {"wall_s": 1.0, "cpus": 2, "own_cpu_s": 1.5, "parent_cpu_s": 0.02, "busy_s": 1.54}
+    return Conditions(**{**values, **changes})
+
+
 CELL = fake_cell()
+
+
+def disturbed(*clocks_mhz: float, **changes: Any) -> list[RoundRecord]:
+    """Return six rounds of one timed block each under the same conditions, with these clocks in turn."""
+    clocks = clocks_mhz or (None,)
+    return [
+        record(
+            CELL,
+            number,
+            session(CELL, replace(block("compute", 1.0), conditions=conditions(clock_mhz=clock, **changes))),
+        )
+        for number, clock in zip(range(6), cycle(clocks), strict=False)
+    ]

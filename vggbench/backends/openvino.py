@@ -94,6 +94,7 @@ class OpenVinoSession(SessionContext):
             "PERFORMANCE_HINT": "LATENCY" if in_flight == 1 else "THROUGHPUT",
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": in_flight,
+            "ENABLE_CPU_PINNING": True,  # within the CPUs that the process is kept to
         }
         self._compiled = core.compile_model(model, "CPU", settings)
         self._requests = [self._compiled.create_infer_request() for _ in range(in_flight)]
@@ -130,6 +131,7 @@ class OpenVinoSession(SessionContext):
             placements=dict(Counter(devices for node in nodes if node.kind not in {"Const", "Input", "Output"})),
             flags={
                 "precision_hint": str(self._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()),
+                "cpu_pinning": str(self._compiled.get_property("ENABLE_CPU_PINNING")),
                 "streams": str(self._compiled.get_property("NUM_STREAMS")),
                 "version": str(self._ov.__version__),
             },

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -211,6 +212,9 @@ class TorchSession(SessionContext):
         assert self._network is not None, "the session is open"
         return {
             "float32_matmul_precision": torch.get_float32_matmul_precision(),
+            "matmul_fp32_precision": _fp32_precision("matmul"),
+            "conv_fp32_precision": _fp32_precision("conv"),
+            "onednn_fpmath_mode": os.environ.get("ONEDNN_DEFAULT_FPMATH_MODE", ""),
             "mkldnn": str(torch.backends.mkldnn.enabled),
             "memory_format": str(self._network.memory_format).removeprefix("torch."),
             "version": version("torch"),
@@ -224,6 +228,14 @@ class TorchSession(SessionContext):
 
 def _closed(_batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
     raise RuntimeError("the session is closed")
+
+
+def _fp32_precision(operation: str) -> str:
+    """Return what oneDNN may compute fp32 products in (`ieee`, `tf32`, `bf16`; `none` is not set)."""
+    import torch
+
+    # torch puts these in place of the module when it is imported; its stubs do not know them.
+    return str(getattr(torch.backends.mkldnn, operation).fp32_precision)
 
 
 _PRECISION_NAMES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16", "float64": "fp64"}

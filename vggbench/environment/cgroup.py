@@ -33,10 +33,9 @@ class CgroupLimits:
 
 def read_limits(root: Path) -> CgroupLimits:
     """Read the tightest limits that hold for this process; `root` is `/` but in tests."""
-    cpu = list(_folders(root, "cpu"))
-    quotas = [quota for folder in cpu if (quota := _cpu_quota(folder)) is not None]
+    quotas = [quota for folder in _folders(root, "cpu") if (quota := _cpu_quota(folder)) is not None]
     memory = [limit for folder in _folders(root, "memory") if (limit := _memory_limit(folder)) is not None]
-    periods, seconds = _throttling(cpu)
+    periods, seconds = read_throttling(root)
     return CgroupLimits(
         cpu_quota=min(quotas, default=None),
         memory_bytes=min(memory, default=None),
@@ -86,9 +85,9 @@ def _memory_limit(folder: Path) -> int | None:
     return limit if limit is not None and limit < NO_MEMORY_LIMIT else None
 
 
-def _throttling(folders: list[Path]) -> tuple[int | None, float | None]:
-    """Return periods and seconds of the first folder that counts them: the group's own, or what stands for it."""
-    for folder in folders:
+def read_throttling(root: Path) -> tuple[int | None, float | None]:
+    """Return throttled periods and seconds of the first folder that counts them: the group's, or what stands for it."""
+    for folder in _folders(root, "cpu"):
         counters = dict(line.split(maxsplit=1) for line in read_text(folder / "cpu.stat").splitlines() if " " in line)
         periods = _integer(counters.get("nr_throttled", ""))
         if periods is None:

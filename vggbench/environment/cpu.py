@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,17 +71,43 @@ def affinity() -> frozenset[int]:
 
 def usable_physical_cores(cpus: frozenset[int], root: Path) -> int:
     """Count the physical cores that have a CPU in `cpus`."""
-    folders = {cpu: root / f"sys/devices/system/cpu/cpu{cpu}/topology" for cpu in cpus}
+    cores = physical_cores(cpus, root)
+    return len(set(cores.values())) if cores else min(len(cpus), _count(logical=False) or len(cpus))
+
+
+def physical_cores(cpus: frozenset[int], root: Path = Path("/")) -> dict[int, frozenset[int]]:
+    """Return for each CPU all hardware threads of its core; empty where the system does not tell."""
+    folders = {cpu: _topology(cpu, root) for cpu in cpus}
     siblings = {
         cpu: parse_cpu_list(read_text(folder / "core_cpus_list") or read_text(folder / "thread_siblings_list"))
         for cpu, folder in folders.items()
     }
     if all(siblings.values()):
-        return len(set(siblings.values()))
+        return siblings
     cores = parse_cpuinfo(read_text(root / "proc/cpuinfo")).cores
-    if cpus <= cores.keys():
-        return len({cores[cpu] for cpu in cpus})
-    return min(len(cpus), _count(logical=False) or len(cpus))
+    if not cpus <= cores.keys():
+        return {}
+    return {cpu: frozenset(other for other, core in cores.items() if core == cores[cpu]) for cpu in cpus}
+
+
+def choose_cpus(allowed: frozenset[int], threads: int, root: Path = Path("/")) -> tuple[int, ...]:
+    """Return the CPUs for so many threads: cores of one package first, second hardware threads of a core last.
+
+    Where there is a choice, the core of CPU 0 comes last in its package: most interrupts are served there.
+    """
+    cores = physical_cores(allowed, root)
+    package = {cpu: read_text(_topology(cpu, root) / "physical_package_id").strip() for cpu in allowed}
+    size = Counter(package.values())
+
+    def rank(cpu: int) -> tuple[int, int, str, bool, int]:
+        core = cores.get(cpu, frozenset({cpu}))
+        return sum(other in allowed for other in core if other < cpu), -size[package[cpu]], package[cpu], 0 in core, cpu
+
+    return tuple(sorted(sorted(allowed, key=rank)[:threads]))
+
+
+def _topology(cpu: int, root: Path) -> Path:
+    return root / f"sys/devices/system/cpu/cpu{cpu}/topology"
 
 
 def default_threads(root: Path = Path("/")) -> int:

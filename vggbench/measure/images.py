@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,15 @@ def ring(inputs: NDArray[np.float32], batch_size: int, seed: int) -> list[NDArra
     batch_bytes = inputs[0].nbytes * batch_size
     count = max(_RING_LEAST, min(_RING_MOST, _RING_BYTES // batch_bytes))
     return [np.ascontiguousarray(inputs[indices]) for indices in _orders(len(inputs), batch_size, seed, count)]
+
+
+def variety(batches: Sequence[NDArray[np.float32]]) -> dict[str, int]:
+    """Say how many batches there are, how many differ in a value, and how many places in memory they occupy."""
+    return {
+        "batches": len(batches),
+        "different": len({hashlib.sha256(batch.tobytes()).digest() for batch in batches}),
+        "buffers": len({batch.__array_interface__["data"][0] for batch in batches}),
+    }
 
 
 def _orders(images: int, batch_size: int, seed: int, count: int) -> Iterator[NDArray[np.intp]]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from vggbench.backends.base import Session
 from vggbench.measure.clock import Clock, clock_of, collector_paused
+from vggbench.measure.conditions import Conditions
 from vggbench.measure.stopping import StoppingRule
 
 BlockKind = Literal["warmup", "compute", "end_to_end", "throughput"]
@@ -27,12 +28,14 @@ class Block:
         samples_ns: times in ns, in order.
         images: images completed in one sample; in a window of throughput, shares of requests at its edges included.
         stop_reason: what ended the block.
+        conditions: what else went on meanwhile; None where the clock is a script's.
     """
 
     kind: BlockKind
     samples_ns: tuple[int, ...]
     images: float
     stop_reason: str
+    conditions: Conditions | None = None
 
 
 def compute_block(session: Session, ring: Ring, rule: StoppingRule, *, kind: BlockKind = "compute") -> Block:

@@ -35,6 +35,21 @@ class ParityRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InputRecord:
+    """The ring of batches that timed requests rotate over.
+
+    Attributes:
+        batches: how many there are.
+        different: how many of them differ in a value.
+        buffers: how many places in memory they occupy.
+    """
+
+    batches: int
+    different: int
+    buffers: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SessionRecord:
     """One session of a round: what it opened, what it proved, what it measured.
 
@@ -42,6 +57,8 @@ class SessionRecord:
         load_s: to open the artefact, without what is in `compile_s`.
         compile_s: None where the backend does not tell compiling apart from loading.
         compile_cached: whether the compiled code came from the backend's cache; None where that is not known.
+        pinned_cpus: the CPUs that the process was kept to before the library was imported; None if it was not.
+        inputs: what the timed requests rotate over; None in journals from before it was kept.
     """
 
     in_flight: int
@@ -56,6 +73,8 @@ class SessionRecord:
     blocks: tuple[Block, ...]
     compile_s: float | None = None
     compile_cached: bool | None = None
+    pinned_cpus: tuple[int, ...] | None = None
+    inputs: InputRecord | None = None
 
     def __post_init__(self) -> None:
         for block in self.blocks:

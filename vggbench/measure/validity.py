@@ -9,6 +9,16 @@ from vggbench.backends.base import Evidence
 
 LEAST_SHARE = 0.95  # of the MACs in the requested type; the rest may be a backend's own first or last layer
 
+# Settings that libraries let arithmetic be looser by than the types in the graph say, and what keeps them strict.
+STRICT_FLAGS = {
+    "float32_matmul_precision": {"highest"},
+    "matmul_fp32_precision": {"none", "ieee"},
+    "conv_fp32_precision": {"none", "ieee"},
+    "onednn_fpmath_mode": {"", "STRICT"},
+    "cuda_matmul_allow_tf32": {"False"},
+    "cudnn_allow_tf32": {"False"},
+}
+
 # From the gravest to none; a row has the gravest that applies.
 STATUSES = (
     "failed",
@@ -63,6 +73,7 @@ def judge_evidence(
         for finding in (
             _judge_coverage(evidence, macs * batch_size),
             _judge_precision(evidence, precision),
+            _judge_flags(evidence, precision),
             _judge_placement(evidence, device),
             _judge_batch(evidence, batch_size),
             _judge_threads(evidence, threads),
@@ -88,6 +99,19 @@ def _judge_precision(evidence: Evidence, precision: str) -> Finding | None:
     return Finding(
         "precision_mismatch", f"{precision} was asked, of the MACs ran {ran}; ask for what the device does natively"
     )
+
+
+def _judge_flags(evidence: Evidence, precision: str) -> Finding | None:
+    """The types of a layer's tensors are fp32 also where the library may round its products to less."""
+    loose = [
+        f"{name}={value}"
+        for name, value in evidence.flags.items()
+        if precision == "fp32" and name in STRICT_FLAGS and value not in STRICT_FLAGS[name]
+    ]
+    if not loose:
+        return None
+    text = f"fp32 was asked, but {', '.join(loose)} lets products be less"
+    return Finding("precision_mismatch", f"{text}; unset what sets it")
 
 
 def _judge_placement(evidence: Evidence, device: str) -> Finding | None:

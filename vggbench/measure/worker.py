@@ -26,12 +26,15 @@ from numpy.typing import NDArray
 from vggbench.artefacts.artefact import Artefact, check_files, file_sha256
 from vggbench.backends.base import Session, Unavailable
 from vggbench.backends.registry import find_backend
+from vggbench.environment.cpu import affinity
 from vggbench.errors import ArtefactError
 from vggbench.measure.clock import clock_of
-from vggbench.measure.images import arrangements, ring
+from vggbench.measure.conditions import observed
+from vggbench.measure.images import arrangements, ring, variety
 from vggbench.measure.kernels import make_kernel, repeat
 from vggbench.measure.latency import Block, Ring, compute_block, end_to_end_block
 from vggbench.measure.memory import tree_peak_memory
+from vggbench.measure.pinning import pin_process
 from vggbench.measure.stopping import Enough, Steady
 from vggbench.measure.throughput import throughput_block
 from vggbench.parity.check import check
@@ -43,7 +46,10 @@ _PR_SET_PDEATHSIG = 1  # prctl(2): the signal this process gets when its parent 
 class Worker:
     """One session at a time, and the commands on it; each returns plain data."""
 
-    def __init__(self) -> None:
+    def __init__(self, own_cpus: frozenset[int] | None = None) -> None:
+        """Take the CPUs among which this process may be pinned; without them its threads are left where they run."""
+        self._own_cpus = own_cpus
+        self._device = ""
         self._session: Session | None = None
         self._inputs = np.empty((0, 3, 1, 1), dtype=np.float32)
         self._logits = np.empty((0, 0))
@@ -78,10 +84,16 @@ class Worker:
         reference: str,
         reference_sha256: str,
         seed: int,
+        pinned: bool = True,
         **opening: Any,
     ) -> dict[str, Any]:
-        """Check the files, open a session on them and time its first request."""
+        """Check the files, open a session on them and time its first request.
+
+        The process is pinned to as many CPUs as it gets threads, before the library is imported.
+        """
         self.close()
+        cpus = self._pin(opening["threads"]) if pinned else None
+        self._device = opening["device"]
         files = Artefact.from_json(artefact)
         self._check_once(files)
         self._load_reference(Path(reference), reference_sha256)
@@ -107,7 +119,12 @@ class Worker:
             "first_inference_ns": self._first_request(),
             "timeline": self._session.timeline,
             "artefact_sha256": self._artefact_sha256,
+            "pinned_cpus": cpus,
+            "inputs": variety(self._ring),
         }
+
+    def _pin(self, threads: int) -> tuple[int, ...] | None:
+        return pin_process(self._own_cpus, threads) if self._own_cpus else None
 
     def _check_once(self, files: Artefact) -> None:
         """Hash the files before they are first opened; the second session of a round opens what was just checked.
@@ -140,6 +157,7 @@ class Worker:
         self, *, library: str, kernel: str, precision: str, device: str, threads: int, seconds: float
     ) -> dict[str, Any]:
         """Repeat one kernel of a library; no session is needed. Returns its work (FLOPs, bytes) and the times."""
+        self._pin(threads)
         made = make_kernel(library, kernel, precision, device, threads)
         return {"work": made.work, "samples_ns": repeat(made, seconds)}
 
@@ -186,15 +204,24 @@ class Worker:
         rule = Steady(least_s=least_s, most_s=most_s)
         for sample in self._verification_ns:
             rule.add(sample)
-        block = compute_block(self.session, self._ring, rule, kind="warmup")
+        block = self._timed(lambda: compute_block(self.session, self._ring, rule, kind="warmup"))
         return _plain(replace(block, samples_ns=(*self._verification_ns, *block.samples_ns)))
 
     def block(self, *, kind: str, seconds: float, least_samples: int = 1) -> dict[str, Any]:
         """Time one block: `compute`, `end_to_end` or `throughput`."""
         if kind == "throughput":
-            return _plain(throughput_block(self.session, self._ring, seconds=seconds))
+            return _plain(self._timed(lambda: throughput_block(self.session, self._ring, seconds=seconds)))
         measure = {"compute": compute_block, "end_to_end": end_to_end_block}[kind]
-        return _plain(measure(self.session, self._ring, Enough(least_s=seconds, least_samples=least_samples)))
+        rule = Enough(least_s=seconds, least_samples=least_samples)
+        return _plain(self._timed(lambda: measure(self.session, self._ring, rule)))
+
+    def _timed(self, measure: Callable[[], Block]) -> Block:
+        """Measure a block and note what else went on meanwhile; beside a script's time nothing does."""
+        if self.session.timeline == "scripted":
+            return measure()
+        with observed(self._device) as window:
+            block = measure()
+        return replace(block, conditions=window.conditions)
 
     def close(self) -> dict[str, Any]:
         """Close the session, if one is open; return the peak memory of the process and its children."""
@@ -243,9 +270,9 @@ def answer(worker: Worker, line: str) -> dict[str, Any]:
         return {"ok": False, "command": command, "kind": type(error).__name__, "message": lines[0]}
 
 
-def serve(commands: IO[str], answers: IO[str]) -> None:
+def serve(commands: IO[str], answers: IO[str], own_cpus: frozenset[int] | None = None) -> None:
     """Greet, then answer line by line until the input ends."""
-    worker = Worker()
+    worker = Worker(own_cpus)
     _send(answers, {"ok": True, "result": {"protocol": PROTOCOL, "pid": os.getpid(), "python": sys.version.split()[0]}})
     for line in commands:
         _send(answers, answer(worker, line))
@@ -281,7 +308,7 @@ def main() -> None:
     with open(os.devnull) as nothing:  # noqa: PTH123 - a device, not a path
         os.dup2(nothing.fileno(), 0)
     os.dup2(2, 1)
-    serve(commands, answers)
+    serve(commands, answers, affinity())
 
 
 if __name__ == "__main__":

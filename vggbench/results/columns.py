@@ -61,9 +61,22 @@ class Row:
     stop_reason: str | None = _column("What ended the compute blocks.")
     warmup: str | None = _column("Rounds whose warm-up got steady, of all: `6/6`.")
     timing: str | None = _column("Whose clock timed the requests.")
+    other_cpu_percent: float | None = _column(
+        "CPU time that other processes had on the worker's cores while blocks were timed, in percent of all they had."
+    )
+    steal_percent: float | None = _column("Time that a hypervisor kept those cores for other guests, likewise.")
+    throttled_ms: float | None = _column("Time that the worker's threads waited for the cgroup's CPU quota, in all.")
+    switches_per_s: float | None = _column(
+        "Times a second that a thread of the worker had to give way to another, on each CPU."
+    )
+    clock_mhz: float | None = _column(
+        "Clock of the worker's CPUs, or of the GPU's multiprocessors, right after a block: median over timed blocks."
+    )
+    clock_moved_percent: float | None = _column("How far the slowest timed block's clock was below the fastest's.")
     precision_ran: str | None = _column("Share of the multiply-accumulates by the type they really ran in.")
     placement: str | None = _column("Graph nodes by the provider or device that ran them.")
     threads: int | None = _column("Threads that the backend was found set to use, total over all requests in flight.")
+    pinned_cpus: str | None = _column("CPUs that the worker's threads were kept to; empty if they were not.")
     reference: str | None = _column(
         "What outputs are held against: `float64 module` is PyTorch's network in float64; `against itself` is the ONNX "
         "file that was given, evaluated in float64 without optimisation."

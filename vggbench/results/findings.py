@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from vggbench.measure.records import RoundRecord, SessionRecord, gave_up
+from vggbench.measure.records import InputRecord, RoundRecord, SessionRecord, gave_up
 from vggbench.measure.validity import Finding, judge_evidence
 from vggbench.plan import DEFAULT_ROUNDS, Cell
 from vggbench.results.figures import warmup_ends
 from vggbench.results.run_info import Prepared
+
+NOISY_PERCENT = 5.0  # either way of the estimate: two rows that are 10 % apart could not be told from each other
 
 
 def findings(cell: Cell, prepared: Prepared, records: Sequence[RoundRecord], planned: int) -> list[Finding]:
@@ -38,6 +41,7 @@ def _session_findings(cell: Cell, prepared: Prepared, session: SessionRecord) ->
     hashes = {session.artefact_sha256, session.parity.artefact_sha256, prepared.artefact.get("sha256")}
     if len(hashes) != 1:
         findings.append(Finding("failed", "the files timed, verified and planned are not the same; export again"))
+    findings += _input_findings(session.inputs)
     return findings + judge_evidence(
         session.evidence,
         precision=cell.precision,
@@ -48,6 +52,14 @@ def _session_findings(cell: Cell, prepared: Prepared, session: SessionRecord) ->
     )
 
 
+def _input_findings(found: InputRecord | None) -> list[Finding]:
+    """Requests with one input, or from one hot buffer, are not what a caller sends: no figure of what was asked."""
+    if found is None or min(found.different, found.buffers) > 1:
+        return []
+    text = f"the {found.batches} timed batches have {found.different} different contents in {found.buffers} buffers"
+    return [Finding("failed", f"{text}: the input was not varied; remove the reference from exports and run again")]
+
+
 def _warmup_findings(records: Sequence[RoundRecord]) -> list[Finding]:
     ends = warmup_ends(records)
     unsettled = len(ends) - ends.count("steady")
@@ -55,6 +67,29 @@ def _warmup_findings(records: Sequence[RoundRecord]) -> list[Finding]:
         return []
     text = f"{unsettled} of {len(ends)} warm-ups were not seen to get steady; give --time-budget-s more"
     return [Finding("unsteady", text)]
+
+
+def doubts(figures: Mapping[str, Any]) -> list[Finding]:
+    """Return which figures, by their columns' names, have an interval too wide to be of use."""
+    named = (
+        ("latency", "latency_ms", "latency_low_ms", "latency_high_ms"),
+        ("throughput", "throughput_img_s", "throughput_low_img_s", "throughput_high_img_s"),
+    )
+    return [
+        finding
+        for name, *columns in named
+        if (finding := _judge_width(name, *(figures.get(column) for column in columns))) is not None
+    ]
+
+
+def _judge_width(name: str, middle: float | None, low: float | None, high: float | None) -> Finding | None:
+    if middle is None or low is None or high is None:
+        return None
+    percent = 100 * (high - low) / 2 / middle
+    if percent <= NOISY_PERCENT:
+        return None
+    text = f"{name} is known to ±{percent:.0f} % only (let pass: {NOISY_PERCENT:g} %); give more --rounds"
+    return Finding("noisy", f"{text}, or measure on a quieter machine")
 
 
 def notes(cell: Cell, finished: Sequence[RoundRecord]) -> list[str]:

@@ -9,14 +9,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from vggbench.measure.disturbance import judge_disturbance
 from vggbench.measure.records import RoundRecord
 from vggbench.measure.validity import gravest, is_of_what_was_asked, precision_shares
 from vggbench.models.network_file import Network, NetworkFile
 from vggbench.models.spec import IMAGENET, ModelSpec
 from vggbench.plan import Cell, format_options
 from vggbench.results.columns import Row
+from vggbench.results.conditions import conditions, disturbance_of
 from vggbench.results.figures import MIB, costs, figures
-from vggbench.results.findings import findings, notes
+from vggbench.results.findings import doubts, findings, notes
 from vggbench.results.limits import in_flight, limits, overlap_findings
 from vggbench.results.run_info import Prepared, RunInfo
 
@@ -38,7 +40,8 @@ def _row(info: RunInfo, planned_rounds: int, cell: Cell, records: Sequence[Round
     prepared = info.prepared.get(cell.id, Prepared())
     finished = [record for record in records if record.failure is None]
     numbers = figures(finished)
-    found = findings(cell, prepared, records, planned_rounds)
+    disturbance = disturbance_of(finished)
+    found = [*findings(cell, prepared, records, planned_rounds), *judge_disturbance(disturbance), *doubts(numbers)]
     found += overlap_findings(numbers, batch_size=cell.batch_size, requests=in_flight(cell, prepared))
     texts = [finding.reason for finding in found] + notes(cell, finished)
     values = {
@@ -46,6 +49,7 @@ def _row(info: RunInfo, planned_rounds: int, cell: Cell, records: Sequence[Round
         **_artefact(prepared),
         **_proof(records),
         **numbers,
+        **conditions(disturbance, records),
         **costs(records),
         **limits(cell, prepared, info.ceilings, numbers["latency_ms"]),
         "status": gravest(found),

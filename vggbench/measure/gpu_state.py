@@ -1,0 +1,88 @@
+"""What a GPU says of its clocks while it is measured, by NVML. The standard library, and nvidia-ml-py inside functions.
+
+Where the library or a GPU is missing, nothing is known, which is no error.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+# Bits of `nvmlDeviceGetCurrentClocksEventReasons`, as nvml.h names them, that mean "slower than it could be". Left
+# out are idle (1), clocks that the user has set (2, 100) and those that follow another GPU (10).
+SLOWDOWNS = {
+    0x4: "power cap",
+    0x8: "hardware slowdown",
+    0x20: "software thermal slowdown",
+    0x40: "hardware thermal slowdown",
+    0x80: "power brake",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuState:
+    """A GPU at one moment; None is what it does not tell.
+
+    Attributes:
+        slowdowns: what holds its clocks down at that moment, of `SLOWDOWNS`.
+    """
+
+    sm_clock_mhz: int | None
+    memory_clock_mhz: int | None
+    power_w: float | None
+    temperature_c: int | None
+    slowdowns: tuple[str, ...] | None
+
+
+def read_gpu(device: str) -> GpuState | None:
+    """Return the state of `cuda` or `cuda:1`; None for another device, or where NVML is not there."""
+    kind, _, index = device.partition(":")
+    handle = _handle(index or "0") if kind == "cuda" else None
+    if handle is None:
+        return None
+    import pynvml
+
+    power_mw = _asked(pynvml.nvmlDeviceGetPowerUsage, handle)
+    reasons = _asked(pynvml.nvmlDeviceGetCurrentClocksEventReasons, handle)
+    return GpuState(
+        sm_clock_mhz=_asked(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_SM),
+        memory_clock_mhz=_asked(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_MEM),
+        power_w=None if power_mw is None else power_mw / 1000,
+        temperature_c=_asked(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU),
+        slowdowns=None if reasons is None else tuple(name for bit, name in SLOWDOWNS.items() if reasons & bit),
+    )
+
+
+@cache
+def _handle(index: str) -> Any:
+    """Return NVML's handle, made once a process; None where there is no NVML or no such GPU."""
+    try:
+        import pynvml
+    except ImportError:
+        return None
+    try:
+        pynvml.nvmlInit()
+        name = _nvml_name(index)
+        if name.isdecimal():
+            return pynvml.nvmlDeviceGetHandleByIndex(int(name))
+        return pynvml.nvmlDeviceGetHandleByUUID(name)
+    except pynvml.NVMLError:
+        return None
+
+
+def _nvml_name(index: str) -> str:
+    """Return the index or UUID behind CUDA's index: NVML knows nothing of `CUDA_VISIBLE_DEVICES`."""
+    visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return visible[int(index)] if index.isdecimal() and int(index) < len(visible) else index
+
+
+def _asked(question: Any, *arguments: Any) -> Any:
+    """Return NVML's answer; None where this GPU does not support the question."""
+    import pynvml
+
+    try:
+        return question(*arguments)
+    except pynvml.NVMLError:
+        return None
