@@ -71,7 +71,7 @@ def run(chain: Iterable[nn.Module], x: Tensor) -> Tensor:
     return x
 
 
-class Network(nn.Module):
+class ChainModule(nn.Module):
     """A chain as the module that the torch backend runs."""
 
     def __init__(self, chain: Chain) -> None:
@@ -85,4 +85,5 @@ class Network(nn.Module):
 def cast_products(chain: Chain, dtype: torch.dtype) -> Iterator[nn.Module]:
     """Yield the layers with convolutions and linear layers cast, as copies; batch norm keeps its statistics."""
     for layer in chain:
-        yield copy.deepcopy(layer).to(dtype) if isinstance(layer, nn.Conv2d | nn.Linear) else layer
+        is_product = isinstance(layer, nn.Conv2d | nn.Linear)
+        yield copy.deepcopy(layer).to(dtype) if is_product and layer.weight.dtype != dtype else layer

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from tests.parity.chain import Chain, Network, cast_products, chain_of, run
+from tests.parity.chain import Chain, ChainModule, cast_products, chain_of, run
 from tests.parity.damage import Mutation
 from tests.parity.damaged_file import ExportedFile
 from tests.parity.score import Engine, Score
@@ -23,7 +23,7 @@ from vggbench.artefacts.onnx import onnx_artefact
 from vggbench.artefacts.weights import weights_artefact
 from vggbench.backends.base import PRECISIONS, Available, Session
 from vggbench.backends.registry import find_backend
-from vggbench.backends.torch_eager import TorchSession
+from vggbench.backends.torch_eager import Network, TorchSession
 from vggbench.models.layers import mac_layers
 from vggbench.models.spec import ModelSpec
 from vggbench.models.weights import load_module
@@ -112,8 +112,10 @@ class Laboratory:
         count, threads = len(self._images), self._threads
         backend = find_backend(engine.backend)
         if backend.artefact_kind == "weights":
-            cast = chain if engine.precision == "fp32" else list(cast_products(chain, torch.bfloat16))
-            return TorchSession(Network(cast), self.spec, count, threads, 1, engine.precision, channels_last=False)
+            dtype = torch.float32 if engine.precision == "fp32" else torch.bfloat16
+            module = ChainModule(list(cast_products(chain, dtype)))
+            network = Network(module, self.spec, dtype, torch.contiguous_format)
+            return TorchSession(network, count, threads, in_flight=1)
         return backend.open(
             self._file.damaged(chain),
             device="cpu",
