@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import sys
+import threading
 import time
 
 import pytest
@@ -84,6 +85,18 @@ def test_on_a_terminal_it_is_a_bar_and_what_went_wrong_stays(monkeypatch: pytest
     text = re.sub(r"\x1b\[[\d;?]*\w", "", printed.err)  # without colours and movements
     assert f"{cell.title}: timeout at open: no answer within [600] s" in text.splitlines()
     assert printed.out == ""
+
+
+def test_the_bar_is_drawn_when_something_changes_and_by_no_thread_in_between(monkeypatch: pytest.MonkeyPatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    threads = threading.active_count()
+    with progress() as observer:
+        assert threading.active_count() == threads
+        observer.preparing(CELL)
+        assert f"preparing {CELL.title}" in capsys.readouterr().err
+        observer.measuring(CELL, 0, 2)
+        assert "0/2" in capsys.readouterr().err
 
 
 def test_the_bar_shows_the_cell_in_hand_and_the_time_left(clock: list[float]):

@@ -30,7 +30,8 @@ def progress() -> Iterator[Observer]:
 
     title = TextColumn("{task.description}", markup=False)  # options may have brackets
     columns = (title, BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}"))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as live:
+    # Drawn when something has changed, not ten times a second: a thread that draws takes time from what is measured.
+    with Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as live:
         yield LiveBar(live)
 
 
@@ -90,7 +91,7 @@ class LiveBar:
 
     def preparing(self, cell: Cell) -> None:
         """Show which cell's files are made."""
-        self._live.update(self._task, description=f"preparing {cell.title}")
+        self._live.update(self._task, description=f"preparing {cell.title}", refresh=True)
 
     def gauging(self) -> None:
         """Show what takes these seconds."""
@@ -103,7 +104,7 @@ class LiveBar:
     def measuring(self, cell: Cell, done: int, total: int) -> None:
         """Show the cell in hand and the time left."""
         left = self._watch.left(done, total)
-        self._live.update(self._task, description=cell.title, completed=done, total=total, left=left)
+        self._live.update(self._task, description=cell.title, completed=done, total=total, left=left, refresh=True)
 
     def measured(self, cell: Cell, record: RoundRecord) -> None:
         """Keep a line of a round that went wrong."""
