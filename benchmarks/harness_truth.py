@@ -69,7 +69,7 @@ def harness_block(worker: WorkerClient) -> list[int]:
 def ready_worker(request: RoundRequest, found: Materials, stack: ExitStack) -> WorkerClient:
     """Return a worker whose session is verified and warm."""
     worker = stack.enter_context(WorkerClient(timeout_s=300.0))
-    worker.call("open", **request.opening(1))
+    worker.call("open", **request.opening(1), pinned=False)  # nor is the bare loop
     worker.call("evidence")
     verdict = worker.call("verify", tolerance=found.tolerance)
     assert verdict["passed"], verdict["reasons"]

@@ -98,6 +98,19 @@ def test_limits_noise_and_conflicts_are_shown(
         assert text in shown
 
 
+@pytest.mark.parametrize(
+    ("masks", "text"), [(True, "workers are kept to CPU 2, 3"), (False, "this system lets no process choose its CPUs")]
+)
+def test_where_workers_are_kept(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], masks: bool, text: str
+) -> None:
+    monkeypatch.setattr("vggbench.environment.cpu.choose_cpus", lambda _cpus, threads: (2, 3)[:threads])
+    monkeypatch.setattr("vggbench.measure.pinning.can_pin", lambda: masks)
+    stub(monkeypatch, ENVIRONMENT, TORCH)
+    doctor(json_output=False)
+    assert f"  pinning           {text}" in capsys.readouterr().out
+
+
 def test_json_is_one_object(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     stub(monkeypatch, ENVIRONMENT, TORCH, OPENVINO)
     doctor(json_output=True)

@@ -101,6 +101,13 @@ def test_what_is_not_told_is_none(tmp_path: Path, before: dict[str, str]):
     assert found.own_cpu_s >= 0
 
 
+def test_a_counter_that_ran_backwards_tells_nothing(tmp_path: Path):
+    stolen = stat("100 0 0 500 0 0 0 0 0 0", "200 0 0 500 0 0 0 9 0 0")
+    found = between(tmp_path, BEFORE, {**AFTER, "proc/stat": stolen})
+    assert found.steal_s is None
+    assert found.busy_s == pytest.approx(0)
+
+
 def test_a_parent_that_ended_meanwhile_is_not_known(tmp_path: Path):
     assert between(tmp_path, BEFORE, {**AFTER, PARENT: ""}).parent_cpu_s is None
 

@@ -67,6 +67,7 @@ def _labelled(label: str, text: str) -> str:
 def _hardware(hardware: Hardware) -> Iterator[str]:
     yield _labelled("CPU", f"{hardware.cpu_model} ({hardware.architecture})")
     yield _labelled("cores", _cores(hardware))
+    yield _labelled("pinning", _pinning(hardware.usable_cores))
     flags = "not listed by this system" if hardware.cpu_flags is None else " ".join(hardware.cpu_flags) or "none"
     yield _labelled("instructions", flags)
     if hardware.caches:
@@ -84,6 +85,16 @@ def _cores(hardware: Hardware) -> str:
     if hardware.cgroup_cpu_quota is not None:
         text += f", the cgroup grants {hardware.cgroup_cpu_quota:g}"
     return text
+
+
+def _pinning(threads: int) -> str:
+    """Say where a run's workers are kept, with the default number of threads."""
+    from vggbench.environment.cpu import affinity, choose_cpus
+    from vggbench.measure.pinning import can_pin
+
+    if not can_pin():
+        return "this system lets no process choose its CPUs; workers run where it puts them"
+    return f"workers are kept to CPU {', '.join(map(str, choose_cpus(affinity(), threads)))}"
 
 
 def _memory(hardware: Hardware) -> str:

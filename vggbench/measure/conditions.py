@@ -116,7 +116,8 @@ class _Watch:
 
 
 def _difference(before: float | None, after: float | None) -> float | None:
-    return None if before is None or after is None else after - before
+    """Return how far a counter got; one that ran backwards, as the kernel's count of stolen time may, tells nothing."""
+    return None if before is None or after is None or after < before else after - before
 
 
 def _cpu_times(text: str) -> dict[int, tuple[float, ...]]:

@@ -13,7 +13,7 @@ from statistics import median
 from vggbench.measure.conditions import Conditions
 from vggbench.measure.validity import Finding
 
-LEAST_JUDGED_S = 1.0  # of timed blocks: a hundred ticks of the kernel's CPU accounting, which is in steps of 1 %
+LEAST_JUDGED_S = 1.0  # of CPU time in timed blocks: a hundred ticks of the kernel's accounting, which are 1 % each
 OTHER_CPU_PERCENT = 3.0  # half the usual width of a row's interval; a system at rest needs less than 1 % for itself
 STEAL_PERCENT = 1.0  # a CPU that is gone stops all threads that wait for its one, so it counts for more
 SWITCHES_PER_CPU_S = (
@@ -52,7 +52,7 @@ class Disturbance:
 def sum_up(blocks: Sequence[Conditions]) -> Disturbance:
     """Return what the blocks' conditions come to; nothing is known where too little time was watched."""
     capacity_s = sum(block.wall_s * block.cpus for block in blocks)
-    if sum(block.wall_s for block in blocks) < LEAST_JUDGED_S:
+    if capacity_s < LEAST_JUDGED_S:
         return Disturbance()
 
     def share(value: Callable[[Conditions], float | None]) -> float | None:

@@ -14,9 +14,14 @@ from pathlib import Path
 from vggbench.environment.cpu import choose_cpus
 
 
+def can_pin() -> bool:
+    """Say whether this system knows masks of CPUs."""
+    return hasattr(os, "sched_setaffinity")
+
+
 def pin_process(allowed: frozenset[int], threads: int, root: Path = Path("/")) -> tuple[int, ...] | None:
     """Keep every thread of this process to `threads` of the allowed CPUs; return them, None if that cannot be done."""
-    if not hasattr(os, "sched_setaffinity"):
+    if not can_pin():
         return None
     cpus = choose_cpus(allowed, threads, root)
     try:
