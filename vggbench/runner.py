@@ -172,7 +172,7 @@ def verify_plan(
     records = []
     for done, cell in enumerate(cells):
         watch.measuring(cell, done, len(cells))
-        records.append(verify_round(_request(info, cell, 0, found[cell.id])))
+        records.append(verify_round(round_request(info, cell, 0, found[cell.id])))
         watch.measured(cell, records[-1])
     return derive_rows(info, records)
 
@@ -262,7 +262,7 @@ def _note_in_flight(folder: Path, found: Mapping[str, Materials], search: Search
         if search is None or cell.id not in found or info.prepared[cell.id].in_flight_tried:
             continue
         observer.saturating(cell)
-        tried = tuple(search(_request(info, cell, 0, found[cell.id])))
+        tried = tuple(search(round_request(info, cell, 0, found[cell.id])))
         info = replace(
             info, prepared={**info.prepared, cell.id: replace(info.prepared[cell.id], in_flight_tried=tried)}
         )
@@ -317,7 +317,7 @@ def _measure(
         if cell.id in given_up:
             continue
         observer.measuring(cell, done, len(steps))
-        made = execute(_request(info, cell, step.round, found[cell.id]))
+        made = execute(round_request(info, cell, step.round, found[cell.id]))
         record = replace(made, attempt=step.attempt)
         journal.append(record)
         observer.measured(cell, record)
@@ -333,7 +333,8 @@ def schedule(cells: Sequence[Cell], rounds: int, seed: int) -> Iterator[tuple[in
         yield from ((number, cell) for cell in order)
 
 
-def _request(info: RunInfo, cell: Cell, number: int, found: Materials) -> RoundRequest:
+def round_request(info: RunInfo, cell: Cell, number: int, found: Materials) -> RoundRequest:
+    """Return what a round of the cell is asked to do."""
     plan = info.plan
     return RoundRequest(
         cell_id=cell.id,

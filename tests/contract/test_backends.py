@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from tests.contract.conftest import THREADS, Opener
+from tests.fakes import fake_cell
 from vggbench.backends.base import Unavailable
 from vggbench.backends.registry import BACKENDS, find_backend
+from vggbench.measure.profiling import profile_requests
 from vggbench.measure.validity import judge_evidence, precision_shares
+from vggbench.models.layers import mac_layers
 from vggbench.parity.check import check
+from vggbench.results.layers import layer_names
 
 
 def infer(session, slot, batch):
@@ -153,3 +158,20 @@ def test_evidence_is_plain_data(opener: Opener):
         session.stage(0, opener.inputs[:2])
         evidence = session.evidence()
     assert pickle.loads(pickle.dumps(evidence)) == evidence
+
+
+def test_a_profile_has_every_layer_of_the_network_within_its_requests(opener: Opener):
+    cell = replace(fake_cell(spec=opener.spec, precision=opener.precision), batch_size=2)
+    with opener() as session:
+        infer(session, 0, opener.inputs[:2])
+        session.evidence()
+        session.start_profiling()
+        output = infer(session, 0, opener.inputs[2:4])
+        assert check(output, opener.logits, opener.found.tolerance, np.array([2, 3])).passed
+        profile = profile_requests(session, [opener.inputs[:2]], 5)
+    layers = [layer.name for layer in mac_layers(opener.spec)]
+    assert [name for name in layer_names(profile.layers, cell) if name] == layers
+    assert len(profile.samples_ns) == 5
+    inside = sum(sum(time.samples_ns) for time in profile.layers)
+    # The profilers count whole microseconds.
+    assert 0 < inside <= sum(profile.samples_ns) * 1.02 + 5 * 2000 * len(profile.layers)

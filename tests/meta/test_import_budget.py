@@ -32,6 +32,7 @@ def loaded_by(*arguments: str) -> set[str]:
         (("-c", "import vggbench.measure.worker"), HEAVY | PARENTS_OWN),
         (("-m", "vggbench", "--help"), HEAVY),
         (("-m", "vggbench", "run", "--help"), HEAVY),
+        (("-m", "vggbench", "profile", "--help"), HEAVY),
         (("-m", "vggbench", "list"), HEAVY),
         (("-m", "vggbench", "show", "vgg16"), HEAVY),
         (("-m", "vggbench", "audit", "reports/two-core-cpu"), HEAVY),

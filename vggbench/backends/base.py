@@ -5,7 +5,7 @@ The standard library and numpy only: workers import this in environments of othe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self
@@ -104,6 +104,25 @@ class Evidence:
     flags: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerTime:
+    """How long one operation took while a session was profiled.
+
+    Attributes:
+        name: in the backend's own graph, without what the backend adds to a layer's name when it rewrites the graph.
+        operation: the operation's name there.
+        macs: multiply-accumulates of one request, from the shapes seen; 0 where it is no convolution or product.
+        weights: elements of what it multiplies the data with; 0 likewise.
+        samples_ns: one time a profiled request, in order; each their mean where the backend tells no more.
+    """
+
+    name: str
+    operation: str
+    macs: int
+    weights: int
+    samples_ns: tuple[int, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Compilation:
     """What a backend compiled while it opened, apart from loading.
@@ -171,6 +190,18 @@ class Session(Protocol):
         """Say what really ran; called once, after opening and before anything is timed, and may run a request."""
         ...
 
+    def start_profiling(self) -> None:
+        """Become a session that can be profiled, opened again where it must be; nothing is staged then."""
+        ...
+
+    def layer_times(self, run: Callable[[], None], requests: int) -> tuple[LayerTime, ...]:
+        """Return the operations of each of the newest `requests` calls of `run`, which makes one request on slot 0.
+
+        They are in the order in which they run, and do not overlap. `run` may be called more often, to warm up the
+        profiler. Called once, after `start_profiling`.
+        """
+        ...
+
     def close(self) -> None:
         """Release what the session holds."""
         ...
@@ -227,6 +258,9 @@ class SessionContext:
     """The context manager half of a session: closes it on the way out."""
 
     compilation: Compilation | None = None
+
+    def start_profiling(self) -> None:
+        """Change nothing, unless a session says so."""
 
     def close(self) -> None:
         """Release what the session holds; nothing to do unless a session says so."""

@@ -5,13 +5,22 @@ Its outputs are zeros, so it never passes parity and never makes an `ok` row: be
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vggbench.artefacts.artefact import Artefact
-from vggbench.backends.base import Available, Evidence, Options, SessionContext, Support, TensorSpec, Unavailable
+from vggbench.backends.base import (
+    Available,
+    Evidence,
+    LayerTime,
+    Options,
+    SessionContext,
+    Support,
+    TensorSpec,
+    Unavailable,
+)
 from vggbench.models.spec import ModelSpec
 
 
@@ -72,6 +81,12 @@ class NullSession(SessionContext):
     def evidence(self) -> Evidence:
         """Say that nothing ran."""
         return Evidence(device="none", threads=0, batch_size=0, layers=(), placements={})
+
+    def layer_times(self, run: Callable[[], None], requests: int) -> tuple[LayerTime, ...]:
+        """Make the requests; nothing runs in them."""
+        for _ in range(requests):
+            run()
+        return ()
 
 
 BACKEND = NullBackend()

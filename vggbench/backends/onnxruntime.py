@@ -1,16 +1,18 @@
 """ONNX Runtime on the CPU provider: opens an ONNX artefact.
 
 The session is opened with profiling on; `evidence` reads what the first requests recorded and turns it off, so
-the proof comes from the very session that is timed afterwards, and timed requests run without the profiler.
+the proof comes from the very session that is timed afterwards, and timed requests run without the profiler. Times of
+layers come from a session of their own, whose profiler stays on.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
 import tempfile
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from vggbench.backends.base import (
     Available,
     Evidence,
     LayerEvidence,
+    LayerTime,
     Options,
     SessionContext,
     Support,
@@ -32,6 +35,8 @@ from vggbench.backends.base import (
 _PROVIDER = "CPUExecutionProvider"
 _LOG_ERRORS = 3  # ONNX Runtime's severity scale: 3 is error
 _MAC_OPERATIONS = {"Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"}
+# What the optimiser adds to a node's name when it fuses nodes, or lays out a convolution by blocks of channels.
+_REWRITTEN = re.compile(r"^fused |(_nchwc)?_kernel_time$")
 _PRECISION_NAMES = {"float": "fp32", "float16": "fp16", "bfloat16": "bf16", "int8": "int8", "uint8": "int8"}
 
 
@@ -87,15 +92,20 @@ class OnnxRuntimeSession(SessionContext):
         self.input_spec, self.output_spec = tensor_specs(artefact, batch_size)
         # The slots' callers compute too, and share the pool's further threads.
         self._pool = max(1, threads - in_flight + 1)
-        self._profiles = tempfile.TemporaryDirectory(prefix="vggbench-profile-")
         self._evidence: Evidence | None = None
         self._ran = False
-        settings = _session_options(self._pool, Path(self._profiles.name))
-        self._session = onnxruntime.InferenceSession(str(artefact.path), settings, providers=[_PROVIDER])
         self._ort = onnxruntime
+        self._path = str(artefact.path)
+        self._open()
+
+    def _open(self) -> None:
+        """Open the file with the profiler on."""
+        self._profiles = tempfile.TemporaryDirectory(prefix="vggbench-profile-")
+        settings = _session_options(self._pool, Path(self._profiles.name))
+        self._session = self._ort.InferenceSession(self._path, settings, providers=[_PROVIDER])
         self._names = [output.name for output in self._session.get_outputs()]
-        self._bindings = [self._session.io_binding() for _ in range(in_flight)]
-        self._staged: list[NDArray[np.float32] | None] = [None] * in_flight
+        self._bindings = [self._session.io_binding() for _ in range(self.slots)]
+        self._staged: list[NDArray[np.float32] | None] = [None] * self.slots
         for binding in self._bindings:
             for output in self._names:
                 binding.bind_output(output, "cpu")
@@ -124,11 +134,25 @@ class OnnxRuntimeSession(SessionContext):
             if not self._ran:
                 self.stage(0, np.zeros(self.input_spec.shape, dtype=np.float32))
                 self.enqueue(0)
-            profile = Path(self._session.end_profiling())
-            events = json.loads(profile.read_text())
-            self._profiles.cleanup()
-            self._evidence = _read_evidence(events, self._session, self._pool - 1 + self.slots, self._ort.__version__)
+            threads = self._pool - 1 + self.slots
+            self._evidence = _read_evidence(self._end_profiling(), self._session, threads, self._ort.__version__)
         return self._evidence
+
+    def start_profiling(self) -> None:
+        """Open the file again: a profiler that was ended does not start again."""
+        self.close()
+        self._open()
+
+    def layer_times(self, run: Callable[[], None], requests: int) -> tuple[LayerTime, ...]:
+        """Make the requests and read every node's kernel time from the profile, which ends here."""
+        for _ in range(requests):
+            run()
+        return _layer_times(self._end_profiling(), requests)
+
+    def _end_profiling(self) -> list[dict[str, Any]]:
+        events: list[dict[str, Any]] = json.loads(Path(self._session.end_profiling()).read_text())
+        self._profiles.cleanup()
+        return events
 
     def close(self) -> None:
         """Drop the session and its profile."""
@@ -169,11 +193,32 @@ def _read_evidence(events: list[dict[str, Any]], session: Any, threads: int, ver
     )
 
 
+def _kernel_events(events: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield what the profile says of kernels, in the order in which they ran."""
+    return (event for event in events if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"))
+
+
 def _node_events(events: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Yield the kernel events of the last request recorded, one a node."""
-    kernels = [event for event in events if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")]
-    last = {event["args"]["node_index"]: event for event in kernels}
+    last = {event["args"]["node_index"]: event for event in _kernel_events(events)}
     return iter(last.values())
+
+
+def _layer_times(events: list[dict[str, Any]], requests: int) -> tuple[LayerTime, ...]:
+    """Return every node's times in the newest requests; the profiler counts microseconds."""
+    by_node: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for event in _kernel_events(events):
+        by_node[event["args"]["node_index"]].append(event)
+    return tuple(
+        LayerTime(
+            name=_REWRITTEN.sub("", found[-1]["name"]),
+            operation=found[-1]["args"]["op_name"],
+            macs=_macs(found[-1]["args"]) if _is_product(found[-1]) else 0,
+            weights=_weights(found[-1]["args"]) if _is_product(found[-1]) else 0,
+            samples_ns=tuple(event["dur"] * 1000 for event in found[-requests:]),
+        )
+        for found in by_node.values()
+    )
 
 
 def _is_product(event: dict[str, Any]) -> bool:
@@ -187,16 +232,29 @@ def _shape(tensor: dict[str, list[int]]) -> list[int]:
 def _layer_evidence(event: dict[str, Any]) -> LayerEvidence:
     arguments = event["args"]
     inputs, outputs = arguments["input_type_shape"], arguments["output_type_shape"]
-    data, output = _shape(inputs[0]), _shape(outputs[0])
-    per_output = math.prod(_shape(inputs[1])[1:]) if "Conv" in arguments["op_name"] else data[-1]
     types = {_PRECISION_NAMES.get(next(iter(tensor)), next(iter(tensor))) for tensor in (*inputs, *outputs)}
     return LayerEvidence(
         name=event["name"].removesuffix("_kernel_time"),
         operation=arguments["op_name"],
         precision=types.pop() if len(types) == 1 else "+".join(sorted(types)),
         placement=arguments["provider"],
-        macs=math.prod(output) * per_output,
+        macs=_macs(arguments),
     )
+
+
+def _macs(arguments: dict[str, Any]) -> int:
+    """Return a product's multiply-accumulates from the shapes in its event."""
+    inputs = arguments["input_type_shape"]
+    per_output = math.prod(_shape(inputs[1])[1:]) if "Conv" in arguments["op_name"] else _shape(inputs[0])[-1]
+    return math.prod(_shape(arguments["output_type_shape"][0])) * per_output
+
+
+def _weights(arguments: dict[str, Any]) -> int:
+    """Return the elements that a product multiplies its data with; an event may leave out those of a matrix."""
+    inputs = arguments["input_type_shape"]
+    if "Conv" in arguments["op_name"]:
+        return math.prod(_shape(inputs[1]))
+    return _shape(inputs[0])[-1] * _shape(arguments["output_type_shape"][0])[-1]
 
 
 BACKEND = OnnxRuntimeBackend()

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from vggbench.backends.base import (
     Available,
     Evidence,
     LayerEvidence,
+    LayerTime,
     Options,
     SessionContext,
     Support,
@@ -28,6 +30,7 @@ from vggbench.backends.base import (
 
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
 _PRECISION_NAMES = {"f32": "fp32", "bf16": "bf16", "f16": "fp16", "i8": "int8", "u8": "int8", "I8": "int8"}
+_WITHOUT_BIAS = "/WithoutBiases"  # what a convolution is called before its bias is fused into it
 _MAC_LAYERS = {"Convolution", "FullyConnected", "MatMul"}
 
 
@@ -86,19 +89,24 @@ class OpenVinoSession(SessionContext):
         self.slots = in_flight
         self.input_spec, self.output_spec = tensor_specs(artefact, batch_size)
         self._ov = openvino
-        core = openvino.Core()
-        model = core.read_model(artefact.path)
-        model.reshape({self.input_spec.name: list(self.input_spec.shape)})
-        settings = {
+        self._path = artefact.path
+        self._settings: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
             "PERFORMANCE_HINT": "LATENCY" if in_flight == 1 else "THROUGHPUT",
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": in_flight,
             "ENABLE_CPU_PINNING": True,  # within the CPUs that the process is kept to
         }
-        self._compiled = core.compile_model(model, "CPU", settings)
-        self._requests = [self._compiled.create_infer_request() for _ in range(in_flight)]
-        self._staged: list[NDArray[np.float32] | None] = [None] * in_flight
+        self._compile()
+
+    def _compile(self, **further: Any) -> None:
+        core = self._ov.Core()
+        model = core.read_model(self._path)
+        model.reshape({self.input_spec.name: list(self.input_spec.shape)})
+        self._compiled = core.compile_model(model, "CPU", {**self._settings, **further})
+        self._requests = [self._compiled.create_infer_request() for _ in range(self.slots)]
+        self._staged: list[NDArray[np.float32] | None] = [None] * self.slots
+        self._runs = 0
 
     def stage(self, slot: int, batch: NDArray[np.float32]) -> None:
         """Point the request at the array itself."""
@@ -107,6 +115,7 @@ class OpenVinoSession(SessionContext):
 
     def enqueue(self, slot: int) -> None:
         """Start the request."""
+        self._runs += 1
         self._requests[slot].start_async()
 
     def wait(self, slot: int) -> None:
@@ -119,7 +128,7 @@ class OpenVinoSession(SessionContext):
 
     def evidence(self) -> Evidence:
         """Read layers, shapes and precisions from the compiled model's runtime graph."""
-        nodes = [_Node(operation) for operation in self._compiled.get_runtime_model().get_ordered_ops()]
+        nodes = self._nodes()
         layers = tuple(node.layer_evidence() for node in nodes if node.kind in _MAC_LAYERS)
         devices = ",".join(self._compiled.get_property("EXECUTION_DEVICES"))
         batches = {node.output_shape[0] for node in nodes if node.kind in _MAC_LAYERS}
@@ -136,6 +145,43 @@ class OpenVinoSession(SessionContext):
                 "version": str(self._ov.__version__),
             },
         )
+
+    def _nodes(self) -> list[_Node]:
+        return [_Node(operation) for operation in self._compiled.get_runtime_model().get_ordered_ops()]
+
+    def start_profiling(self) -> None:
+        """Compile again with performance counters, which are compiled in."""
+        self.close()
+        self._compile(PERF_COUNT=True)
+
+    def layer_times(self, run: Callable[[], None], requests: int) -> tuple[LayerTime, ...]:
+        """Make the requests and read the counters: of every node its mean over all requests since it was compiled.
+
+        They count whole microseconds, so that those of a single request could not be told from two means.
+        """
+        runs, before = self._runs, self._counters()
+        for _ in range(requests):
+            run()
+        products = {node.name: node for node in self._nodes() if node.kind in _MAC_LAYERS}
+        times = []
+        for name, node in self._counters().items():
+            earlier = before[name].real_time if name in before else timedelta()
+            mean = ((runs + requests) * node.real_time - runs * earlier) / requests
+            product = products.get(name)
+            times.append(
+                LayerTime(
+                    name=name.removesuffix(_WITHOUT_BIAS),
+                    operation=f"{node.node_type}:{node.exec_type}",
+                    macs=product.layer_evidence().macs if product else 0,
+                    weights=product.weights if product else 0,
+                    samples_ns=(max(0, round(mean.total_seconds() * 1e9)),) * requests,
+                )
+            )
+        return tuple(times)
+
+    def _counters(self) -> dict[str, Any]:
+        """Return the performance counters of the nodes that have run."""
+        return {node.node_name: node for node in self._requests[0].profiling_info if node.status.name == "EXECUTED"}
 
     def close(self) -> None:
         """Drop the requests and the compiled model."""
@@ -154,6 +200,11 @@ class _Node:
         self._precision = _fact(facts, "runtimePrecision")
         self._input_shapes = [tuple(port.get_shape()) for port in operation.inputs()]
         self.output_shape = tuple(operation.output(0).get_shape()) if operation.get_output_size() else ()
+
+    @property
+    def weights(self) -> int:
+        """Elements of what a product multiplies the data with."""
+        return math.prod(self._input_shapes[1])
 
     def layer_evidence(self) -> LayerEvidence:
         """Trust the kernel's own suffix (`brgconv_avx512_bf16`) before the layer's declared precision."""

@@ -15,12 +15,12 @@ from __future__ import annotations
 import math
 import sysconfig
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vggbench.artefacts.artefact import Artefact
-from vggbench.backends.base import Available, Compilation, Evidence, LayerEvidence, Options, Unavailable
+from vggbench.backends.base import Available, Compilation, Evidence, LayerEvidence, LayerTime, Options, Unavailable
 from vggbench.backends.torch_eager import Network, TorchBackend, TorchSession, load_network
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _MODES = {"default": "default", "max-autotune": "max-autotune-no-cudagraphs"}
 # The profiler's name of a call into inductor's code.
 _COMPILED_CALL = "## Call CompiledFxGraph"
+_REQUEST = "vggbench request"  # our own mark around each request in a profile
 # What products are called when they run, and where among their arguments are the data and the weights.
 _PRODUCTS = {
     "aten::convolution": (0, 1),
@@ -152,6 +153,20 @@ class CompiledTorchSession(TorchSession):
             flags={**self._flags(), **self._graphs},
         )
 
+    def layer_times(self, run: Callable[[], None], requests: int) -> tuple[LayerTime, ...]:
+        """Profile the requests: products by their calls; what inductor generated beside them is one operation.
+
+        Generated code has no events of its own, and no names of layers: it may be fused from several.
+        """
+        from torch.profiler import ProfilerActivity, profile, record_function
+
+        with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiler:
+            for _ in range(1 + requests):  # the profiler prepares itself in the first
+                with record_function(_REQUEST):
+                    run()
+        marks = [event for event in profiler.events() if event.name == _REQUEST]
+        return _layer_times(marks[-requests:])
+
     def close(self) -> None:
         """Drop the network and what was compiled for it."""
         import torch
@@ -179,6 +194,43 @@ def _outermost_products(events: Iterable[Any]) -> Iterator[Any]:
     for event in events:
         if event.name in _PRODUCTS and not any(caller.name in _PRODUCTS for caller in _callers(event)):
             yield event
+
+
+def _layer_times(requests: list[Any]) -> tuple[LayerTime, ...]:
+    """Return the times of products and of generated code from the marks around requests."""
+    inside = [list(_called(request)) for request in requests]
+    products = list(zip(*(list(_outermost_products(events)) for events in inside), strict=True))
+    times = [_product_time(index, calls) for index, calls in enumerate(products)]
+    regions = [_elapsed_ns(event for event in events if event.name.startswith(_COMPILED_CALL)) for events in inside]
+    known = [sum(time.samples_ns[number] for time in times) for number in range(len(inside))]
+    if not any(regions):
+        return tuple(times)
+    generated = tuple(max(0, region - product) for region, product in zip(regions, known, strict=True))
+    name = "generated code"
+    return (*times, LayerTime(name=name, operation="inductor", macs=0, weights=0, samples_ns=generated))
+
+
+def _called(event: Any) -> Iterator[Any]:
+    """Yield what an event called, directly or not, in the order in which it began."""
+    for child in event.cpu_children:
+        yield child
+        yield from _called(child)
+
+
+def _product_time(index: int, calls: tuple[Any, ...]) -> LayerTime:
+    evidence = _layer_evidence(calls[0], index)
+    return LayerTime(
+        name=evidence.name,
+        operation=evidence.operation,
+        macs=evidence.macs,
+        weights=math.prod(calls[0].input_shapes[_PRODUCTS[calls[0].name][1]]),
+        samples_ns=tuple(_elapsed_ns([call]) for call in calls),
+    )
+
+
+def _elapsed_ns(events: Iterable[Any]) -> int:
+    microseconds: float = sum(event.time_range.elapsed_us() for event in events)
+    return round(1000 * microseconds)
 
 
 def _callers(event: Any) -> Iterator[Any]:

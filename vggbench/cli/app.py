@@ -13,6 +13,7 @@ from vggbench.cli.doctor import doctor
 from vggbench.cli.export import export
 from vggbench.cli.exports import app as exports
 from vggbench.cli.list_variants import list_variants
+from vggbench.cli.profile import profile
 from vggbench.cli.report import report
 from vggbench.cli.run import run
 from vggbench.cli.show import show
@@ -77,6 +78,7 @@ def _main(
 
 
 app.command("run", rich_help_panel=START)(run)
+app.command("profile", rich_help_panel=START)(profile)
 app.command("doctor", rich_help_panel=START)(doctor)
 app.command("export", rich_help_panel=ARTEFACTS)(export)
 app.add_typer(exports, name="exports", help="List artefacts, or remove some to make room.", rich_help_panel=ARTEFACTS)

@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from vggbench.measure.client import WorkerClient, WorkerFailure
+from vggbench.measure.profiling import LEAST_REQUESTS, Profile, enough_requests
 from vggbench.measure.records import Failure, ParityRecord, RoundRecord, SessionRecord
 from vggbench.measure.request import RoundRequest
 
 _SESSION = TypeAdapter(SessionRecord)
 _PARITY = TypeAdapter(ParityRecord)
+_PROFILE = TypeAdapter(Profile)
 
 Record = TypeVar("Record")
 Blocks = Iterator[dict[str, Any]]
@@ -31,6 +34,28 @@ def run_round(request: RoundRequest) -> RoundRecord:
 def verify_round(request: RoundRequest) -> RoundRecord:
     """Open and verify the cell without timing it."""
     return _round(request, _verified_session)
+
+
+def profile_round(request: RoundRequest, requests: int | None) -> tuple[RoundRecord, Profile | None]:
+    """Time the cell as it is, then profile it in a session that is verified, too; None where it came to no profile.
+
+    Without a number of requests, as many as fill a few seconds.
+    """
+    found: list[Profile] = []
+
+    def measure(worker: WorkerClient, request: RoundRequest) -> Iterator[SessionRecord]:
+        plain = _session(worker, request, 1, _time_plainly)
+        yield plain
+        if plain.parity.passed:
+            worker.call("start_profiling")
+            parity = _believed(_PARITY, "verify", worker.call("verify", tolerance=request.tolerance))
+            yield replace(plain, parity=parity, blocks=())
+            if parity.passed:
+                count = requests or enough_requests(plain.samples("compute")[0])
+                found.append(_believed(_PROFILE, "profile", worker.call("profile", requests=count)))
+
+    record = _round(request, measure)
+    return record, found[0] if found and record.failure is None else None
 
 
 def _round(request: RoundRequest, measure: Measurement) -> RoundRecord:
@@ -86,6 +111,12 @@ def _time_latency(worker: WorkerClient, request: RoundRequest) -> Blocks:
     for _ in range(timing.compute_blocks):
         yield worker.call("block", kind="compute", seconds=timing.compute_block_s, least_samples=least)
     yield worker.call("block", kind="end_to_end", seconds=timing.end_to_end_s, least_samples=least)
+
+
+def _time_plainly(worker: WorkerClient, request: RoundRequest) -> Blocks:
+    timing = request.timing
+    yield worker.call("warm", least_s=timing.warmup_least_s, most_s=timing.warmup_most_s)
+    yield worker.call("block", kind="compute", seconds=timing.compute_s, least_samples=LEAST_REQUESTS)
 
 
 def _time_throughput(worker: WorkerClient, request: RoundRequest) -> Blocks:

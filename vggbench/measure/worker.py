@@ -35,6 +35,7 @@ from vggbench.measure.kernels import make_kernel, repeat
 from vggbench.measure.latency import Block, Ring, compute_block, end_to_end_block
 from vggbench.measure.memory import tree_peak_memory
 from vggbench.measure.pinning import pin_process
+from vggbench.measure.profiling import profile_requests
 from vggbench.measure.stopping import Enough, Steady
 from vggbench.measure.throughput import throughput_block
 from vggbench.parity.check import check
@@ -223,6 +224,15 @@ class Worker:
             block = measure()
         return replace(block, conditions=window.conditions)
 
+    def start_profiling(self) -> dict[str, Any]:
+        """Turn the open session into one that is profiled; `verify` it again."""
+        self.session.start_profiling()
+        return {}
+
+    def profile(self, *, requests: int) -> dict[str, Any]:
+        """Time every layer of so many requests."""
+        return asdict(profile_requests(self.session, self._ring, requests))
+
     def close(self) -> dict[str, Any]:
         """Close the session, if one is open; return the peak memory of the process and its children."""
         if self._session is not None:
@@ -250,6 +260,8 @@ _COMMANDS: dict[str, Callable[..., dict[str, Any]]] = {
     "verify": Worker.verify,
     "warm": Worker.warm,
     "block": Worker.block,
+    "start_profiling": Worker.start_profiling,
+    "profile": Worker.profile,
     "close": Worker.close,
 }
 
