@@ -37,6 +37,7 @@ _NOT_SETTINGS = {
         "bound_by",
     ),
     *("notes", "note", "comment", "comments", "reference"),
+    *("samples_needed", "in_flight_tried"),
 }
 # Numbers that say what was measured.
 _NUMERIC_SETTINGS = {

@@ -40,12 +40,41 @@ class Row:
     reasons: str | None = _column("Every finding: why, and what to do; separated by `; `.")
     latency_ms: float | None = _column(
         "Compute latency of a request: fp32 input on the device to fp32 logits on the device. "
-        "Hodges-Lehmann estimate over rounds of the round's median."
+        "The estimate of the pseudomedian over launches of a launch's figure, the median of its blocks' medians: "
+        "Hodges-Lehmann over rounds."
     )
-    latency_low_ms: float | None = _column("Lower end of its 95 % interval over rounds (exact signed-rank).")
+    latency_low_ms: float | None = _column(
+        "Lower end of its 95 % interval over rounds (exact signed-rank); empty under 6 rounds."
+    )
     latency_high_ms: float | None = _column("Upper end of that interval.")
-    latency_p90_ms: float | None = _column("90th percentile of all compute samples; empty under 100 samples.")
-    latency_p99_ms: float | None = _column("99th percentile of all compute samples; empty under 1000 samples.")
+    between_rounds_percent: float | None = _column(
+        "Spread of the rounds' median latencies in percent of their median: robust standard deviation (1.4826 x median "
+        "absolute deviation)."
+    )
+    within_round_percent: float | None = _column(
+        "The same of the requests of one round about their median; the median over rounds."
+    )
+    latency_p50_ms: float | None = _column(
+        "Median of a request's compute latency. A percentile is the Hodges-Lehmann estimate over rounds of every "
+        "round's own (median-unbiased), where each has the samples for it; else that of all samples together, where "
+        "these suffice; else empty."
+    )
+    latency_p50_low_ms: float | None = _column(
+        "Lower end of its 95 % interval over rounds; empty under 6 rounds, or where `samples_needed` names it."
+    )
+    latency_p50_high_ms: float | None = _column("Upper end of that interval.")
+    latency_p90_ms: float | None = _column("90th percentile of a request's compute latency: see `latency_p50_ms`.")
+    latency_p90_low_ms: float | None = _column("Lower end of its 95 % interval over rounds.")
+    latency_p90_high_ms: float | None = _column("Upper end of that interval.")
+    latency_p95_ms: float | None = _column("95th percentile of a request's compute latency: see `latency_p50_ms`.")
+    latency_p95_low_ms: float | None = _column("Lower end of its 95 % interval over rounds.")
+    latency_p95_high_ms: float | None = _column("Upper end of that interval.")
+    latency_p99_ms: float | None = _column("99th percentile of a request's compute latency: see `latency_p50_ms`.")
+    latency_p99_low_ms: float | None = _column("Lower end of its 95 % interval over rounds.")
+    latency_p99_high_ms: float | None = _column("Upper end of that interval.")
+    latency_mean_ms: float | None = _column("Mean of all compute samples.")
+    latency_min_ms: float | None = _column("Fastest compute sample.")
+    latency_max_ms: float | None = _column("Slowest compute sample.")
     end_to_end_ms: float | None = _column("From an array on the host to logits on the host: estimate over rounds.")
     throughput_img_s: float | None = _column(
         "Images completed a second with `requests_in_flight` requests in flight: estimate over rounds."
@@ -58,8 +87,21 @@ class Row:
     in_flight_tried: str | None = _column("What was tried for that: requests in flight, and images a second of each.")
     rounds: int | None = _column("Rounds (fresh processes) that finished.")
     samples: int | None = _column("Compute samples over all rounds, warm-up not counted.")
+    samples_per_round: int | None = _column("Compute samples of the round that has the fewest.")
+    samples_needed: str | None = _column(
+        "Samples a round that an interval needs, by the percentile that has none for want of them: `p95:130 p99:662` "
+        "(MLPerf LoadGen's early-stopping floor)."
+    )
+    effective_samples: float | None = _column(
+        "Independent samples that would show the mean as well as all compute samples in the order of time do: what one "
+        "round has in common counts once."
+    )
     stop_reason: str | None = _column("What ended the compute blocks.")
     warmup: str | None = _column("Rounds whose warm-up got steady, of all: `6/6`.")
+    warmup_requests: float | None = _column(
+        "Requests of a round's warm-up, those of the verification included: median over rounds."
+    )
+    warmup_ms: float | None = _column("Time of these requests: median over rounds.")
     timing: str | None = _column("Whose clock timed the requests.")
     other_cpu_percent: float | None = _column(
         "CPU time that other processes had on the worker's cores while blocks were timed, in percent of all they had."

@@ -5,43 +5,106 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from vggbench.measure.latency import BlockKind
 from vggbench.measure.records import RoundRecord, SessionRecord
-from vggbench.stats import hodges_lehmann, median, quantile, signed_rank_interval
+from vggbench.stats import (
+    effective_sample_size,
+    hodges_lehmann,
+    median,
+    percentiles,
+    signed_rank_interval,
+    spread,
+)
 
 MIB = 2**20
-# Fewer than ten samples beyond a percentile say little of it.
-_LEAST_SAMPLES = {0.90: 100, 0.99: 1000}
+Samples = NDArray[np.float64]
 
 
 def figures(finished: Sequence[RoundRecord]) -> dict[str, Any]:
     """Return the columns of what was timed, of the rounds that finished."""
     sessions = [session for record in finished for session in record.sessions]
-    computes = [session.samples("compute") for session in sessions]
-    pooled = [sample / 1e6 for blocks in computes for block in blocks for sample in block]
-    medians = [median([median(block) for block in blocks]) / 1e6 for blocks in computes if blocks]
-    ends = [median(block) / 1e6 for session in sessions for block in session.samples("end_to_end")]
+    computes = launches(finished, "compute")
+    ends = [_figure_ms(blocks) for blocks in launches(finished, "end_to_end")]
     rates = [
         block.images * 1e9 / median(block.samples_ns)
         for session in sessions
         for block in session.blocks
         if block.kind == "throughput"
     ]
-    low, high = _interval(medians)
-    rate_low, rate_high = _interval(rates)
-    warmups = warmup_ends(finished)
     return {
-        "latency_ms": _estimate(medians),
-        "latency_low_ms": low,
-        "latency_high_ms": high,
-        "latency_p90_ms": _percentile(pooled, 0.90),
-        "latency_p99_ms": _percentile(pooled, 0.99),
+        **_with_interval("latency_ms", [_figure_ms(blocks) for blocks in computes]),
+        **_with_interval("throughput_img_s", rates),
         "end_to_end_ms": _estimate(ends),
-        "throughput_img_s": _estimate(rates),
-        "throughput_low_img_s": rate_low,
-        "throughput_high_img_s": rate_high,
-        "samples": len(pooled) or None,
         "stop_reason": _stop_reasons(sessions),
-        "warmup": f"{warmups.count('steady')}/{len(warmups)}" if warmups else None,
+        **_distribution([np.concatenate(blocks) for blocks in computes]),
+        **_warmups(finished),
+    }
+
+
+def launches(finished: Iterable[RoundRecord], kind: BlockKind) -> list[list[Samples]]:
+    """Return the blocks (ns) of that kind of each round that has any, in the order in which rounds were measured.
+
+    A request that was faster than the clock's tick counts as 1 ns: no time is 0.
+    """
+    in_time = sorted(finished, key=lambda record: (record.started_at, record.round))
+    found = [
+        [
+            np.maximum(np.array(block, dtype=np.float64), 1)
+            for session in record.sessions
+            for block in session.samples(kind)
+        ]
+        for record in in_time
+    ]
+    return [blocks for blocks in found if blocks]
+
+
+def _figure_ms(blocks: Sequence[Samples]) -> float:
+    """Return a launch's figure: the median of its blocks' medians."""
+    return median([median(block) for block in blocks]) / 1e6
+
+
+def _distribution(samples: Sequence[Samples]) -> dict[str, Any]:
+    """Return how a request's latency is distributed, of each round's samples."""
+    if not samples:
+        return {}
+    in_time = np.concatenate(samples) / 1e6
+    seen = spread(samples)
+    return {
+        "between_rounds_percent": None if seen.between is None else 100 * seen.between,
+        "within_round_percent": 100 * seen.within,
+        **_percentiles(samples),
+        "latency_mean_ms": float(in_time.mean()),
+        "latency_min_ms": float(in_time.min()),
+        "latency_max_ms": float(in_time.max()),
+        "samples": in_time.size,
+        "samples_per_round": min(part.size for part in samples),
+        "effective_samples": effective_sample_size(in_time),
+    }
+
+
+def _percentiles(samples: Sequence[Samples]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    needed = []
+    for found in percentiles([part / 1e6 for part in samples]):
+        name = f"p{round(100 * found.probability)}"
+        values[f"latency_{name}_ms"] = found.estimate
+        values[f"latency_{name}_low_ms"] = found.low
+        values[f"latency_{name}_high_ms"] = found.high
+        if found.samples < found.samples_needed:
+            needed.append(f"{name}:{found.samples_needed}")
+    return {**values, "samples_needed": " ".join(needed) or None}
+
+
+def _warmups(finished: Sequence[RoundRecord]) -> dict[str, Any]:
+    ends = warmup_ends(finished)
+    lengths = [np.concatenate(blocks) for blocks in launches(finished, "warmup")]
+    return {
+        "warmup": f"{ends.count('steady')}/{len(ends)}" if ends else None,
+        "warmup_requests": median([length.size for length in lengths]) if lengths else None,
+        "warmup_ms": median([length.sum() / 1e6 for length in lengths]) if lengths else None,
     }
 
 
@@ -85,13 +148,12 @@ def _stop_reasons(sessions: Iterable[SessionRecord]) -> str | None:
     return " ".join(sorted(reasons)) or None
 
 
+def _with_interval(name: str, values: Sequence[float]) -> dict[str, float | None]:
+    """Return the estimate over rounds under its name, and the ends of its interval under theirs."""
+    quantity, _, unit = name.partition("_")
+    low, high = (signed_rank_interval(values) if values else None) or (None, None)
+    return {name: _estimate(values), f"{quantity}_low_{unit}": low, f"{quantity}_high_{unit}": high}
+
+
 def _estimate(values: Sequence[float]) -> float | None:
     return hodges_lehmann(values) if values else None
-
-
-def _interval(values: Sequence[float]) -> tuple[float | None, float | None]:
-    return (signed_rank_interval(values) if values else None) or (None, None)
-
-
-def _percentile(pooled: Sequence[float], probability: float) -> float | None:
-    return quantile(pooled, probability) if len(pooled) >= _LEAST_SAMPLES[probability] else None

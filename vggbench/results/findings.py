@@ -8,9 +8,12 @@ from typing import Any
 from vggbench.measure.records import InputRecord, RoundRecord, SessionRecord, gave_up
 from vggbench.measure.validity import Finding, judge_evidence
 from vggbench.plan import DEFAULT_ROUNDS, Cell
-from vggbench.results.figures import warmup_ends
+from vggbench.results.figures import launches, warmup_ends
 from vggbench.results.run_info import Prepared
+from vggbench.stats import diagnose
 
+ENOUGH_ROUNDS = "12 to 20"  # with fewer, modes and drift mostly go unseen (benchmarks/README.md, Calibration)
+_MOST_OF_THEM = 20
 NOISY_PERCENT = 5.0  # either way of the estimate: two rows that are 10 % apart could not be told from each other
 
 
@@ -30,6 +33,7 @@ def findings(cell: Cell, prepared: Prepared, records: Sequence[RoundRecord], pla
     if len(records) < planned and not any(gave_up(record) for record in records):
         text = f"{len(records)} of {planned} rounds were run; continue with --resume"
         found.append(Finding("failed", text))
+    found += _launch_findings(records)
     found += _warmup_findings(records)
     return found
 
@@ -58,6 +62,23 @@ def _input_findings(found: InputRecord | None) -> list[Finding]:
         return []
     text = f"the {found.batches} timed batches have {found.different} different contents in {found.buffers} buffers"
     return [Finding("failed", f"{text}: the input was not varied; remove the reference from exports and run again")]
+
+
+def _launch_findings(records: Sequence[RoundRecord]) -> list[Finding]:
+    """Look whether the rounds are alike: where they are not, an interval over them need not hold."""
+    seen = launches((record for record in records if record.failure is None), "compute")
+    if not seen:
+        return []
+    rounds = f" and give {ENOUGH_ROUNDS} --rounds" if len(seen) < _MOST_OF_THEM else ""
+    modes, drift = diagnose(seen)
+    found = []
+    if modes.found:
+        text = f"{modes.reason}; the interval may hold neither mode: look at the rounds in samples.parquet{rounds}"
+        found.append(Finding("bimodal", text))
+    if drift.found:
+        text = f"{drift.reason}; the interval may not hold: measure on a quieter machine{rounds}"
+        found.append(Finding("drifting", text))
+    return found
 
 
 def _warmup_findings(records: Sequence[RoundRecord]) -> list[Finding]:

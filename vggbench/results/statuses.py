@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from vggbench.measure import disturbance as limits
 from vggbench.measure.validity import LEAST_SHARE
-from vggbench.results.findings import NOISY_PERCENT
+from vggbench.results.findings import ENOUGH_ROUNDS, NOISY_PERCENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +57,14 @@ MEANINGS: Mapping[str, Meaning] = {
         "End other processes or wait for them; use a dedicated machine; use fewer threads.",
     ),
     "bimodal": Meaning(
-        "Rounds fall into two groups that lie apart: no one figure stands for both.",
-        "Pin threads, fix the clock, give more `--rounds`.",
+        "Rounds fall into two groups that lie apart, or switch between two levels while they last: no one figure "
+        "stands for both.",
+        f"Give {ENOUGH_ROUNDS} `--rounds` and look at them in `samples.parquet`; fix the clock.",
     ),
     "drifting": Meaning(
-        "Rounds grew slower or faster in the course of the run, so that they are not independent.",
-        "Wait until the machine is at its steady temperature and load, then measure again.",
+        "Rounds near in time are alike, as where they get slower in the course of the run, or the level moves while a "
+        "round lasts: rounds are not independent.",
+        f"Wait until the machine is at its steady temperature and load; give {ENOUGH_ROUNDS} `--rounds`.",
     ),
     "unsteady": Meaning(
         "Over half of the warm-ups ended at their time limit before requests stopped getting faster.",

@@ -4,7 +4,7 @@ The unit is the launch (a round: one fresh process), never the iteration. Pure n
 that only compares two runs imports this, so no scipy, no pandas, no torch.
 """
 
-from vggbench.stats.launches import Diagnosis, Sign, is_bimodal, is_drifting, largest_unseen_share
+from vggbench.stats.launches import Diagnosis, Sign, diagnose, is_bimodal, is_drifting, largest_unseen_share
 from vggbench.stats.location import hodges_lehmann, median, quantile, signed_rank_interval
 from vggbench.stats.percentiles import Percentile, percentiles, samples_needed
 from vggbench.stats.spread import Spread, effective_sample_size, relative_spread, spread
@@ -14,6 +14,7 @@ __all__ = [
     "Percentile",
     "Sign",
     "Spread",
+    "diagnose",
     "effective_sample_size",
     "hodges_lehmann",
     "is_bimodal",

@@ -71,9 +71,7 @@ def is_bimodal(launches: Sequence[Launch], *, false_alarms: float = FALSE_ALARM_
     up to Student's t with 3 degrees of freedom; skewed ones more often. A mode that no launch showed cannot be seen.
     Raises `ValueError` for no launches, a launch without samples, and durations that are not positive numbers.
     """
-    seen = _Seen(launches)
-    level = _level(false_alarms)
-    return Diagnosis(signs=(_groups(seen, level), _switching(seen, level)))
+    return diagnose(launches, false_alarms=false_alarms)[0]
 
 
 def is_drifting(launches: Sequence[Launch], *, false_alarms: float = FALSE_ALARM_RATE) -> Diagnosis:
@@ -85,9 +83,18 @@ def is_drifting(launches: Sequence[Launch], *, false_alarms: float = FALSE_ALARM
     Independent launches raise it with a probability of `false_alarms` at most.
     Raises `ValueError` as `is_bimodal` does.
     """
+    return diagnose(launches, false_alarms=false_alarms)[1]
+
+
+def diagnose(launches: Sequence[Launch], *, false_alarms: float = FALSE_ALARM_RATE) -> tuple[Diagnosis, Diagnosis]:
+    """Return what `is_bimodal` and `is_drifting` find, each at its own rate of false alarms; the samples are read once.
+
+    Raises `ValueError` as they do.
+    """
     seen = _Seen(launches)
     level = _level(false_alarms)
-    return Diagnosis(signs=(_order(seen, level), _movement(seen, level)))
+    modes = Diagnosis(signs=(_groups(seen, level), _switching(seen, level)))
+    return modes, Diagnosis(signs=(_order(seen, level), _movement(seen, level)))
 
 
 def largest_unseen_share(launches: int, *, confidence: float = 0.95) -> float:
