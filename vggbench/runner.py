@@ -18,6 +18,7 @@ from vggbench.artefacts.store import DEFAULT_EXPORTS
 from vggbench.backends.registry import REAL_BACKENDS
 from vggbench.errors import ArtefactError, Interrupted, RequestError, RunFolderError
 from vggbench.measure.ceilings import measure_ceilings
+from vggbench.measure.gpu_state import idle_power_w
 from vggbench.measure.records import RoundRecord, gave_up
 from vggbench.measure.request import RoundRequest, Timing
 from vggbench.measure.roofline import Ceiling
@@ -226,6 +227,7 @@ def new_info(plan: Plan, backend_versions: Mapping[str, str]) -> RunInfo:
         device_name=environment.device_name(device),
         backend_versions=dict(backend_versions),
         prepared={},
+        idle_power_w=idle_power_w(device),
     )
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
 from vggbench.measure import gpu_state
-from vggbench.measure.gpu_state import SLOWDOWNS, GpuState, read_gpu
+from vggbench.measure.gpu_state import SLOWDOWNS, GpuState, idle_power_w, read_energy_j, read_gpu
 
 
 class NvmlError(Exception):
@@ -111,3 +111,21 @@ def test_the_gpu_is_the_one_that_cuda_shows(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     read_gpu(device)
     assert asked == [handle]
+
+
+def test_energy_is_the_counters_in_joules(nvml):
+    nvml(nvmlDeviceGetTotalEnergyConsumption=lambda _handle: 1_234_500)
+    assert read_energy_j("cuda") == 1234.5
+    assert read_energy_j("cpu") is None
+
+
+def test_a_gpu_without_the_counter_has_none(nvml):
+    nvml(nvmlDeviceGetTotalEnergyConsumption=refuse)
+    assert (read_energy_j("cuda"), idle_power_w("cuda")) == (None, None)
+
+
+def test_idle_power_is_energy_over_time(nvml, monkeypatch: pytest.MonkeyPatch):
+    counter, clock = iter([10_000, 150_000]), iter([5.0, 7.0])
+    nvml(nvmlDeviceGetTotalEnergyConsumption=lambda _handle: next(counter))
+    monkeypatch.setattr(gpu_state, "time", SimpleNamespace(sleep=lambda _s: None, perf_counter=lambda: next(clock)))
+    assert idle_power_w("cuda") == 70.0

@@ -147,6 +147,12 @@ def test_a_field_of_another_type_is_named(path: Path, whole: bytes, before: byte
     assert f"line 2: not a round's record ({where}: " in str(caught.value)
 
 
+def test_a_failure_of_no_known_status_is_named(path: Path, whole: bytes):
+    path.write_bytes(whole.replace(b'"status":"timeout"', b'"status":""'))
+    with pytest.raises(RunFolderError, match="status is '', which no failure has; there are failed, timeout"):
+        read_journal(path)
+
+
 def test_a_journal_that_cannot_be_used_is_one_line(tmp_path: Path):
     folder = tmp_path / "rounds.jsonl"
     folder.mkdir()

@@ -17,7 +17,7 @@ from typing import Any
 
 from vggbench.environment.cgroup import read_text, read_throttling
 from vggbench.environment.cpu import affinity, physical_cores
-from vggbench.measure.gpu_state import GpuState, read_gpu
+from vggbench.measure.gpu_state import GpuState, read_energy_j, read_gpu
 
 _ROOT = Path("/")
 _STEAL = 7  # in a `cpu` line of /proc/stat (proc_stat(5)): user nice system idle iowait irq softirq steal
@@ -39,6 +39,7 @@ class Conditions:
         steal_s: time that a hypervisor kept the worker's cores for other guests.
         throttled_periods, throttled_s: periods in which the control group's CPU quota ran out; time waited then.
         involuntary_switches: times that a thread of the worker had to give way to another.
+        energy_j: what the device used, where it has a counter.
         clock_mhz, lowest_clock_mhz: clock of the worker's CPUs right after the block: median and lowest.
         gpu: the GPU right after the block.
     """
@@ -53,6 +54,7 @@ class Conditions:
     throttled_periods: int | None = None
     throttled_s: float | None = None
     involuntary_switches: int | None = None
+    energy_j: float | None = None
     clock_mhz: float | None = None
     lowest_clock_mhz: float | None = None
     gpu: GpuState | None = None
@@ -98,6 +100,7 @@ class _Watch:
             "throttled_periods": periods,
             "throttled_s": throttled_s,
             "involuntary_switches": _involuntary_switches(),
+            "energy_j": read_energy_j(self._device),
             "own_cpu_s": time.process_time(),
             "wall_s": time.perf_counter(),
         }

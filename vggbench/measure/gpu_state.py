@@ -6,6 +6,7 @@ Where the library or a GPU is missing, nothing is known, which is no error.
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -19,6 +20,8 @@ SLOWDOWNS = {
     0x40: "hardware thermal slowdown",
     0x80: "power brake",
 }
+
+IDLE_SECONDS = 2.0  # the counter moves every 20 to 100 ms: an error of 5 % at the most
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +56,29 @@ def read_gpu(device: str) -> GpuState | None:
         temperature_c=_asked(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU),
         slowdowns=None if reasons is None else tuple(name for bit, name in SLOWDOWNS.items() if reasons & bit),
     )
+
+
+def read_energy_j(device: str) -> float | None:
+    """Return the joules that a GPU has used since its driver was loaded; None for another device or without NVML."""
+    kind, _, index = device.partition(":")
+    handle = _handle(index or "0") if kind == "cuda" else None
+    if handle is None:
+        return None
+    import pynvml
+
+    used_mj = _asked(pynvml.nvmlDeviceGetTotalEnergyConsumption, handle)
+    return None if used_mj is None else used_mj / 1000
+
+
+def idle_power_w(device: str) -> float | None:
+    """Return the mean power in W over two seconds in which nothing is asked of the device; None without a counter."""
+    before = read_energy_j(device)
+    if before is None:
+        return None
+    start = time.perf_counter()
+    time.sleep(IDLE_SECONDS)
+    after = read_energy_j(device)
+    return None if after is None else (after - before) / (time.perf_counter() - start)
 
 
 @cache

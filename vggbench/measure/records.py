@@ -9,6 +9,8 @@ from typing import Any
 from vggbench.backends.base import Evidence
 from vggbench.measure.latency import Block
 
+FAILURES = ("failed", "timeout")  # the statuses of a round that ended early
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParityRecord:
@@ -94,6 +96,10 @@ class Failure:
     stage: str
     status: str
     reason: str
+
+    def __post_init__(self) -> None:
+        if self.status not in FAILURES:
+            raise ValueError(f"status is {self.status!r}, which no failure has; there are {', '.join(FAILURES)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

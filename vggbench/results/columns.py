@@ -140,6 +140,11 @@ class Row:
     compile_cache: str | None = _column("Rounds that found their compiled graph in the backend's cache, of all: `5/6`.")
     first_inference_ms: float | None = _column("The first request after opening: median over rounds.")
     peak_memory_mib: float | None = _column("Largest resident memory of a worker process and its children, in MiB.")
+    power_w: float | None = _column("Mean power of the device while throughput was measured, in W.")
+    idle_power_w: float | None = _column("Mean power of the device before the run, in W.")
+    energy_j_per_image: float | None = _column("Energy of the device per image while throughput was measured, in J.")
+    energy_above_idle_j_per_image: float | None = _column("The same without what the device draws when idle.")
+    energy_note: str | None = _column("Why the columns of energy are empty.")
     flops_per_byte: float | None = _column(
         "Arithmetic intensity: FLOPs of a request over the least bytes it moves: each weight, image and logit once."
     )

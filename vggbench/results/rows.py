@@ -17,6 +17,7 @@ from vggbench.models.spec import IMAGENET, ModelSpec
 from vggbench.plan import Cell, format_options
 from vggbench.results.columns import Row
 from vggbench.results.conditions import conditions, disturbance_of
+from vggbench.results.energy import energy
 from vggbench.results.figures import MIB, costs, figures
 from vggbench.results.findings import doubts, findings, notes
 from vggbench.results.limits import in_flight, limits, overlap_findings
@@ -51,6 +52,7 @@ def _row(info: RunInfo, planned_rounds: int, cell: Cell, records: Sequence[Round
         **numbers,
         **conditions(disturbance, records),
         **costs(records),
+        **energy(finished, cell.device, info.idle_power_w),
         **limits(cell, prepared, info.ceilings, numbers["latency_ms"]),
         "status": gravest(found),
         "reasons": "; ".join(dict.fromkeys(texts)) or None,

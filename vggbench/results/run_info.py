@@ -85,6 +85,7 @@ class RunInfo:
     backend_versions: Mapping[str, str]
     prepared: Mapping[str, Prepared]
     ceilings: tuple[Ceiling, ...] = ()
+    idle_power_w: float | None = None
 
 
 _RUN_INFO = TypeAdapter(RunInfo)
