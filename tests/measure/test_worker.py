@@ -211,6 +211,26 @@ def test_of_a_long_message_the_first_line_is_told(opened: Worker, monkeypatch: p
     assert refused(opened, "evidence")["message"] == "first"
 
 
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        (
+            "Exception from core.cpp:117:\nfrom plugin.cpp:9: \n  no bf16\nmore",
+            "Exception from core.cpp:117: from plugin.cpp:9: no bf16",
+        ),
+        ("Exception from core.cpp:117:", "Exception from core.cpp:117:"),
+    ],
+)
+def test_lines_that_only_lead_to_another_are_told_with_it(
+    opened: Worker, monkeypatch: pytest.MonkeyPatch, message: str, told: str
+):
+    def fail():
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(opened.session, "evidence", fail)
+    assert refused(opened, "evidence")["message"] == told
+
+
 @pytest.mark.parametrize("ending", [KeyboardInterrupt, SystemExit])
 def test_what_ends_the_process_is_not_swallowed(opened: Worker, ending, monkeypatch: pytest.MonkeyPatch):
     def end():

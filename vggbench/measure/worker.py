@@ -278,8 +278,14 @@ def answer(worker: Worker, line: str) -> dict[str, Any]:
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # noqa: BLE001 - the one boundary where everything becomes a row
-        lines = str(error).strip().splitlines() or ["memory ran out" if isinstance(error, MemoryError) else ""]
-        return {"ok": False, "command": command, "kind": type(error).__name__, "message": lines[0]}
+        return {"ok": False, "command": command, "kind": type(error).__name__, "message": _told(error)}
+
+
+def _told(error: BaseException) -> str:
+    """Return a message's first line, and those that it only leads to: `Exception from core.cpp:117:` says nothing."""
+    lines = str(error).strip().splitlines() or ["memory ran out" if isinstance(error, MemoryError) else ""]
+    last = next((number for number, line in enumerate(lines) if not line.rstrip().endswith(":")), len(lines) - 1)
+    return " ".join(line.strip() for line in lines[: last + 1])
 
 
 def serve(commands: IO[str], answers: IO[str], own_cpus: frozenset[int] | None = None) -> None:
