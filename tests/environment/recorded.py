@@ -83,6 +83,7 @@ ENVIRONMENT = Environment(
     hardware=HARDWARE,
     system=System(os="Linux", kernel="6.1", python="3.11.7", python_implementation="CPython", driver=None),
     libraries={"torch": "2.11.0", "onnxruntime": None},
+    variables={},
     commit="0123456789",
     noise=QUIET,
     noise_sources=(),

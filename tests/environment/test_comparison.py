@@ -29,6 +29,18 @@ def test_differences_carry_both_values() -> None:
     }
 
 
+def test_variables_that_libraries_read_are_part_of_it() -> None:
+    narrow = replace(ENVIRONMENT, variables={"ONEDNN_MAX_CPU_ISA": "AVX2"})
+    expected = {"variables.ONEDNN_MAX_CPU_ISA": (None, "AVX2")}
+    assert comparable(ENVIRONMENT.to_json(), narrow.to_json()) == expected
+
+
+def test_a_run_from_before_variables_were_kept_is_like_one_without_any() -> None:
+    data = ENVIRONMENT.to_json()
+    before = {name: value for name, value in data.items() if name != "variables"}
+    assert comparable(before, data) == {}
+
+
 def test_a_part_that_is_missing_is_a_difference() -> None:
     data = ENVIRONMENT.to_json()
     partial = {name: value for name, value in data.items() if name != "system"}

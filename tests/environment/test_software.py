@@ -133,3 +133,11 @@ def test_git_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     (tmp_path / ".git").mkdir()
     monkeypatch.setenv("PATH", "")
     assert software.source_commit(tmp_path) is None
+
+
+def test_variables_are_those_that_change_how_libraries_compute() -> None:
+    found = {"OMP_NUM_THREADS": "4", "DNNL_MAX_CPU_ISA": "AVX2", "LD_PRELOAD": "libtcmalloc.so", "HOME": "/home/me"}
+    places = {"TORCHINDUCTOR_CACHE_DIR": "/tmp", "ORT_DYLIB_PATH": "/opt"}
+    chosen = software.library_variables({**found, **places})
+    assert list(chosen) == ["DNNL_MAX_CPU_ISA", "LD_PRELOAD", "OMP_NUM_THREADS"]
+    assert chosen["DNNL_MAX_CPU_ISA"] == "AVX2"

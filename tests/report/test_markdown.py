@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -32,6 +33,13 @@ def test_a_good_run_is_a_head_and_a_table():
     assert lines[7].count("---") == len(HEADINGS)
     assert lines[8].endswith("| ok |")
     assert len(lines) == 9
+
+
+def test_variables_that_libraries_read_are_in_the_head():
+    head = info(CELL)
+    head = replace(head, environment={**head.environment, "variables": {"ONEDNN_MAX_CPU_ISA": "AVX2", "OV_X": "<b>"}})
+    lines = summary(head, derive_rows(head, [])).splitlines()
+    assert lines[6] == "Environment variables: ONEDNN_MAX_CPU_ISA=AVX2, OV_X=&lt;b>."
 
 
 def test_what_is_wrong_is_listed_under_the_table():

@@ -216,7 +216,7 @@ class TorchSession(SessionContext):
             "float32_matmul_precision": torch.get_float32_matmul_precision(),
             "matmul_fp32_precision": _fp32_precision("matmul"),
             "conv_fp32_precision": _fp32_precision("conv"),
-            "onednn_fpmath_mode": os.environ.get("ONEDNN_DEFAULT_FPMATH_MODE", ""),
+            "onednn_fpmath_mode": _onednn_fpmath_mode(),
             "mkldnn": str(torch.backends.mkldnn.enabled),
             "memory_format": str(self._network.memory_format).removeprefix("torch."),
             "version": version("torch"),
@@ -301,6 +301,12 @@ def _finish(tensor: torch.Tensor) -> None:
 
 def _closed(_batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
     raise RuntimeError("the session is closed")
+
+
+def _onednn_fpmath_mode() -> str:
+    """Return what the environment lets oneDNN compute fp32 in, under whichever of its two names; '' if not set."""
+    modes = (os.environ.get(f"{library}_DEFAULT_FPMATH_MODE", "") for library in ("ONEDNN", "DNNL"))
+    return next((mode for mode in modes if mode), "")
 
 
 def _fp32_precision(operation: str) -> str:

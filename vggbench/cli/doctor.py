@@ -119,6 +119,8 @@ def _software(environment: Environment) -> Iterator[str]:
         if version is not None:
             commit = f", commit {environment.commit}" if name == "vggbench" and environment.commit else ""
             yield _labelled(name, version + commit)
+    for name, value in environment.variables.items():
+        yield _labelled("variable", f"{name}={value}")
     # Two names of one library: either will do.
     either = {"onnxruntime", "onnxruntime-gpu"}
     found = {name for name, version in environment.libraries.items() if version is not None}

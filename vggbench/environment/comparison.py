@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 # Parts that identify an environment; noise belongs to the moment, not to the machine.
-IDENTITY = ("hardware", "system", "libraries", "commit")
+IDENTITY = ("hardware", "system", "libraries", "variables", "commit")
 # Changes from second to second.
 MOMENTARY = frozenset({"hardware.memory_available_bytes"})
 # The kernel keeps a little more or less for itself at every boot; a memory module is far more than 1 %.

@@ -23,6 +23,7 @@ def collect() -> Environment:
         hardware=hardware,
         system=read_system(),
         libraries=software.library_versions(),
+        variables=software.library_variables(),
         commit=software.source_commit(),
         noise=facts,
         noise_sources=tuple(judgement.judge(facts, hardware)),

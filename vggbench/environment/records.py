@@ -102,12 +102,14 @@ class Environment:
 
     Attributes:
         libraries: version by distribution name; None where it is not installed.
+        variables: environment variables that change how libraries compute: `software.library_variables`.
         commit: of the source checkout vggbench runs from, `-dirty` added if it has changes; None if it is none.
     """
 
     hardware: Hardware
     system: System
     libraries: Mapping[str, str | None]
+    variables: Mapping[str, str]
     commit: str | None
     noise: NoiseFacts
     noise_sources: tuple[NoiseSource, ...]

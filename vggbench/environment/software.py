@@ -5,10 +5,12 @@ Standard library only; versions come from the installed distributions' metadata,
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
@@ -16,11 +18,23 @@ from vggbench.environment.cgroup import read_text
 from vggbench.version import VERSION
 
 LIBRARIES = ("torch", "torchvision", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "openvino", "numpy")
+# Beginnings of the names of environment variables by which libraries choose instructions, precisions and threads.
+_VARIABLES = (
+    *("ATEN_", "DNNL_", "GOMP_", "KMP_", "MALLOC_", "MKL_", "OMP_", "ONEDNN_", "OPENBLAS_", "ORT_", "OV_", "TBB_"),
+    *("NVIDIA_TF32_", "TORCHINDUCTOR_", "TORCH_ALLOW_TF32_", "GLIBC_TUNABLES", "LD_PRELOAD"),
+)
+_PLACES = ("_DIR", "_PATH")  # where something is kept changes no figure
 
 
 def library_versions() -> dict[str, str | None]:
     """Return the version of each of `LIBRARIES` and of vggbench; None for what is not installed."""
     return {"vggbench": VERSION} | {name: _version(name) for name in LIBRARIES}
+
+
+def library_variables(variables: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the environment variables that change how fast or how exactly libraries compute, by name."""
+    chosen = (name for name in variables if name.startswith(_VARIABLES) and not name.endswith(_PLACES))
+    return {name: variables[name] for name in sorted(chosen)}
 
 
 def _version(name: str) -> str | None:

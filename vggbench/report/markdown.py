@@ -35,8 +35,16 @@ def _head(info: RunInfo, rows: Sequence[Row]) -> list[str]:
         ),
         "",
         f"Versions: {versions}.",
+        *_variables(info),
         *_ceilings(info),
     ]
+
+
+def _variables(info: RunInfo) -> list[str]:
+    """Return what was set in the environment that changes how libraries compute."""
+    found = info.environment.get("variables", {})
+    text = ", ".join(f"{name}={value}" for name, value in found.items())
+    return ["", f"Environment variables: {_escaped(text)}."] if text else []
 
 
 def _ceilings(info: RunInfo) -> list[str]:

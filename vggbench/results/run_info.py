@@ -63,7 +63,7 @@ class Prepared:
 
 def _check_environment(environment: Mapping[str, Any]) -> Mapping[str, Any]:
     """Look at the parts that are read from here; the rest is compared, and may be anything."""
-    for part in ("system", "libraries"):
+    for part in ("system", "libraries", "variables"):
         if not isinstance(environment.get(part, {}), Mapping):
             raise ValueError(f"{part} is not a table")
     for name, value in (("commit", environment.get("commit")), ("driver", environment.get("system", {}).get("driver"))):
