@@ -79,6 +79,17 @@ def test_ctrl_c(derive, capsys):
     assert capsys.readouterr().err == "vggbench: interrupted\n"
 
 
+def test_ctrl_c_before_the_app_is_there(monkeypatch: pytest.MonkeyPatch, capsys):
+    def interrupt(*_given: object, **_options: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vggbench.__main__._run", interrupt)
+    with pytest.raises(SystemExit) as ending:
+        main(["list"])
+    assert ending.value.code == errors.Interrupted.exit_code
+    assert capsys.readouterr().err == "vggbench: interrupted\n"
+
+
 def test_a_good_end(capsys):
     assert ended(["--version"]) == 0
     assert capsys.readouterr().out == f"vggbench {VERSION}\n"

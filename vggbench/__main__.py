@@ -12,6 +12,7 @@ from typing import Any
 
 _READER_GONE = 141  # 128 + SIGPIPE: what a shell says of a program whose reader left, and no verdict of ours
 _OUTPUT_LOST = 74  # EX_IOERR of sysexits.h: what was to be printed cannot be written; no verdict of ours either
+_INTERRUPTED = 130  # what `Interrupted` says, before it can be imported
 # What else asks a process to end: a scheduler, a container, a terminal that is closed.
 _ENDING = ("SIGTERM", "SIGHUP")
 
@@ -23,7 +24,11 @@ def main(arguments: list[str] | None = None) -> None:
     if not _has_output():
         sys.exit(_OUTPUT_LOST)
     with _ended_as_by_ctrl_c():
-        code = _run([argument for argument in given if argument != "--debug"], debug=debug)
+        try:
+            code = _run([argument for argument in given if argument != "--debug"], debug=debug)
+        except KeyboardInterrupt:  # while the app was still being imported; later it makes this `Interrupted`
+            _complain("interrupted")
+            code = _INTERRUPTED
     sys.exit(_flushed(code))
 
 
