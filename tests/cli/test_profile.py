@@ -80,7 +80,7 @@ def test_against_ceilings_rows_say_how_near_they_come(profile, monkeypatch: pyte
     monkeypatch.setattr("vggbench.runner.plan_ceilings", lambda plan: asked.append(plan) or found)
     said = profile()
     assert said.code == 0
-    assert "% of att.: of what is attainable on this machine, at 1.00 GFLOP/s and 1.00 GB/s." in said.out
+    assert "% att.: of what is attainable on this machine, at 1.00 GFLOP/s and 1.00 GB/s." in said.out
     assert "bandwidth" in said.out
     assert "measuring what this machine can do at best" in said.err
     asked.clear()

@@ -12,7 +12,7 @@ from vggbench.report.table import significant
 from vggbench.results.columns import Row
 from vggbench.results.layers import LAYER, OTHER, CellProfile, LayerRow
 
-HEADINGS = ("layer", "operation", "ms", "%", "GFLOP/s", "% of att.", "MiB", "bound by")
+HEADINGS = ("layer", "operation", "ms", "%", "GFLOP/s", "% att.", "MiB", "bound by")
 _LONGEST_NAME = 24  # characters that keep a table within 100 columns
 # What says which cell a line is of, when lines of several are in one table.
 REQUEST_COLUMNS = (
@@ -41,7 +41,7 @@ def _line(name: str, operation: str, time_ms: float, share: float, row: LayerRow
     return (
         name,
         operation,
-        f"{time_ms:.3f}",
+        significant(time_ms) if time_ms > 0 else f"{time_ms:.2f}",
         f"{share:.1f}",
         significant(row.gflop_s) if row else "",
         f"{percent:.0f}" if percent is not None else "",
@@ -59,7 +59,7 @@ def profile_remarks(profile: CellProfile) -> list[str]:
     ]
     if profile.ceiling_gflop_s and profile.ceiling_gb_s:
         rates = f"{significant(profile.ceiling_gflop_s)} GFLOP/s and {significant(profile.ceiling_gb_s)} GB/s"
-        remarks.append(f"% of att.: of what is attainable on this machine, at {rates}.")
+        remarks.append(f"% att.: of what is attainable on this machine, at {rates}.")
     if profile.unassigned:
         remarks.append(f"Nothing in the profile tells which operation is {', '.join(profile.unassigned)}.")
     if not profile.macs_agree:
