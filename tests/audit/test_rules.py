@@ -54,6 +54,17 @@ CASES: list[Case] = [
         "model,batch,in_flight,latency_ms,img/s\nvgg16,1,2,100,30\n",
         [("throughput", (2,))],
     ),
+    ("zeros where nothing ran", "model,batch,latency_ms,img/s\nvgg16,1,0,0\nvgg16_bn,1,40,25\n", []),
+    (
+        "less than nothing",
+        "model,batch,latency_ms,img/s\nvgg16,1,-40,\nvgg16_bn,1,,-2\n",
+        [("units", (2,)), ("units", (3,))],
+    ),
+    (
+        "ok with an error that is no number",
+        "variant,status,latency_ms,parity_error,parity_tolerance\nvgg16,ok,40,nan,0.001\n",
+        [("proof", (2,))],
+    ),
     ("as many in flight as there were", "model,batch,in_flight,latency_ms,img/s\nvgg16,1,2,100,20\n", []),
     ("far fewer than the latency allows", "model,batch,latency_ms,img/s\nvgg16,1,100,4\n", [("throughput", (2,))]),
     ("seconds under ms", "model,batch,latency_ms,img/s\nvgg16,1,0.1,10\n", [("throughput", (2,))]),

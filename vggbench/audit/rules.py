@@ -69,13 +69,16 @@ def larger_batch_takes_longer(entries: Sequence[Entry]) -> Iterator[Comparison]:
 def latency_fits_throughput(entries: Sequence[Entry]) -> Iterator[Comparison]:
     """Hold throughput x latency / batch, the mean number of requests in flight, against those sent (Little's law)."""
     for entry in entries:
-        if entry.latency and entry.throughput and entry.batch:
+        if entry.latency and entry.latency.value > 0 and entry.throughput and entry.batch:
             yield _little(entry, entry.latency, entry.throughput, entry.batch)
 
 
 def speed_is_possible(entries: Sequence[Entry]) -> Iterator[Comparison]:
     """Hold the operations a second that a row implies between what the slowest and the fastest device do."""
     for entry in entries:
+        for name, figure in (("latency", entry.latency), ("throughput", entry.throughput)):
+            if figure is not None and figure.value < 0:
+                yield Comparison("units", (entry,), f"has a {name} of {figure.value:g}, below nothing")
         flops = _implied_flops(entry)
         if flops is not None:
             possible = SLOWEST_FLOPS <= flops <= FASTEST_FLOPS
@@ -249,7 +252,7 @@ def _number(text: str) -> float | None:
 def _broken_proof(entry: Entry) -> str:
     cells = entry.cells
     error, allowed = _number(cells.get("parity_error", "")), _number(cells.get("parity_tolerance", ""))
-    if error is not None and allowed is not None and error > allowed:
+    if error is not None and allowed is not None and not error <= allowed:  # NaN passes nothing
         return f"is ok with an error of {error:g} where {allowed:g} passes"
     timed, verified = cells.get("artefact_sha256"), cells.get("verified_sha256")
     if timed and verified and timed != verified:
