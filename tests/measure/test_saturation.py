@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import InlineWorker, fake_cell, fake_request
+from vggbench.backends.base import Compilation
+from vggbench.backends.fake import FakeSession
 from vggbench.measure import saturation
 from vggbench.measure.saturation import TriedRate, candidates, most_productive, saturate
 
@@ -42,6 +44,12 @@ def test_slots_that_do_not_wait_for_each_other_are_tried_to_the_last(inline: Non
     tried = saturate(fake_request(fake_cell(threads=4), fake_exports))
     assert [rate.in_flight for rate in tried] == [1, 2, 4]
     assert tried[2].img_s == pytest.approx(4 * tried[0].img_s)
+
+
+def test_what_a_trial_compiled_is_kept(inline: None, fake_exports: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeSession, "compilation", Compilation(seconds=30.0, cached=False))
+    tried = saturate(fake_request(fake_cell(threads=2), fake_exports))
+    assert [(rate.compile_s, rate.compile_cached) for rate in tried] == [(30.0, False)] * 2
 
 
 def test_what_fails_ends_the_search(inline: None, fake_exports: Path) -> None:

@@ -29,6 +29,7 @@ from tests.results.made import (
 )
 from vggbench.measure.latency import Block
 from vggbench.measure.records import Failure, RoundRecord
+from vggbench.measure.saturation import TriedRate
 from vggbench.measure.validity import STATUSES
 from vggbench.models.spec import make_spec
 from vggbench.plan import Cell
@@ -83,6 +84,14 @@ def test_what_compiling_costs_is_told_apart_from_finding_it_compiled(compilation
     ]
     row = row_of(records)
     assert (row.compile_s, row.compile_cache) == (seconds, cache)
+
+
+def test_the_trial_before_the_rounds_compiles_first():
+    tried = (TriedRate(1, 5.0, 30.0, False), TriedRate(2, 6.0, 20.0, False))  # two in flight are another graph
+    records = [record(CELL, 0, session(CELL, compile_s=4.0, compile_cached=True))]
+    made = replace(info(CELL), prepared={CELL.id: prepared(CELL, in_flight_tried=tried)})
+    (row,) = derive_rows(made, records)
+    assert (row.compile_s, row.compile_cache) == (30.0, "1/2")
 
 
 def test_the_latency_is_the_estimate_over_the_rounds_medians_of_blocks():

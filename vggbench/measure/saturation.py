@@ -17,10 +17,16 @@ LEAST_GAIN = 1.02  # of a doubling: less than the noise between two windows is n
 
 @dataclass(frozen=True, slots=True)
 class TriedRate:
-    """What so many requests in flight were seen to complete, in images a second."""
+    """What so many requests in flight were seen to complete, in images a second, and what was compiled for it.
+
+    Attributes:
+        compile_s, compile_cached: as in a round's `SessionRecord`: this session is the first to compile, if any does.
+    """
 
     in_flight: int
     img_s: float
+    compile_s: float | None = None
+    compile_cached: bool | None = None
 
 
 def candidates(most: int, threads: int) -> list[int]:
@@ -44,9 +50,10 @@ def saturate(request: RoundRequest) -> list[TriedRate]:
 
 
 def _tried(worker: WorkerClient, request: RoundRequest, count: int) -> TriedRate:
-    worker.call("open", **request.opening(count))
+    opened = worker.call("open", **request.opening(count))
     block = worker.call("block", kind="throughput", seconds=request.timing.throughput_s)
-    return TriedRate(count, block["images"] * 1e9 / block["samples_ns"][0])
+    rate = block["images"] * 1e9 / block["samples_ns"][0]
+    return TriedRate(count, rate, opened["compile_s"], opened["compile_cached"])
 
 
 def most_productive(tried: Sequence[TriedRate], otherwise: int) -> int:

@@ -134,10 +134,10 @@ class Row:
     import_s: float | None = _column("Seconds to import the backend's library: median over rounds.")
     load_s: float | None = _column("Seconds to open the artefact, compiling apart: median over rounds.")
     compile_s: float | None = _column(
-        "Seconds to compile, where a backend tells that apart from loading: median over the rounds that found no "
-        "compiled graph in the backend's cache, over all if every one did."
+        "Seconds to compile, where a backend tells that apart from loading: of the trial before the rounds and of "
+        "every round, the median of those that found no compiled graph in the backend's cache, of all if every one did."
     )
-    compile_cache: str | None = _column("Rounds that found their compiled graph in the backend's cache, of all: `5/6`.")
+    compile_cache: str | None = _column("How many of those found their graph in the backend's cache, of all: `6/7`.")
     first_inference_ms: float | None = _column("The first request after opening: median over rounds.")
     peak_memory_mib: float | None = _column("Largest resident memory of a worker process and its children, in MiB.")
     power_w: float | None = _column("Mean power of the device while throughput was measured, in W.")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from vggbench.measure.latency import BlockKind
 from vggbench.measure.records import RoundRecord, SessionRecord
+from vggbench.measure.saturation import TriedRate
 from vggbench.stats import (
     effective_sample_size,
     hodges_lehmann,
@@ -108,8 +109,11 @@ def _warmups(finished: Sequence[RoundRecord]) -> dict[str, Any]:
     }
 
 
-def costs(records: Sequence[RoundRecord]) -> dict[str, Any]:
-    """Return the columns of what it takes to open a session, of all rounds that got so far."""
+def costs(records: Sequence[RoundRecord], tried: Sequence[TriedRate]) -> dict[str, Any]:
+    """Return the columns of what it takes to open a session, of all rounds that got so far.
+
+    Of the sessions that were tried before the rounds, the one with one request in flight compiles what the rounds do.
+    """
     firsts = [record.sessions[0] for record in records if record.sessions]
     peaks = [record.peak_memory_bytes for record in records if record.peak_memory_bytes is not None]
     return {
@@ -117,18 +121,17 @@ def costs(records: Sequence[RoundRecord]) -> dict[str, Any]:
         "load_s": median([session.load_s for session in firsts]) if firsts else None,
         "first_inference_ms": median([session.first_inference_ns / 1e6 for session in firsts]) if firsts else None,
         "peak_memory_mib": max(peaks) / MIB if peaks else None,
-        **_compilations(firsts),
+        **_compilations([*(rate for rate in tried if rate.in_flight == 1), *firsts]),
     }
 
 
-def _compilations(sessions: Sequence[SessionRecord]) -> dict[str, Any]:
+def _compilations(sessions: Sequence[TriedRate | SessionRecord]) -> dict[str, Any]:
     """A compilation and its cached repetition are two things; the one that costs is reported, if it was seen."""
-    compiled = [session for session in sessions if session.compile_s is not None]
-    found = [session for session in compiled if session.compile_cached]
-    counted = [session.compile_s for session in compiled if not session.compile_cached or len(found) == len(compiled)]
+    compiled = [(session.compile_s, session.compile_cached) for session in sessions if session.compile_s is not None]
+    fresh = [seconds for seconds, cached in compiled if not cached]
     return {
-        "compile_s": median([seconds for seconds in counted if seconds is not None]) if counted else None,
-        "compile_cache": f"{len(found)}/{len(compiled)}" if compiled else None,
+        "compile_s": median(fresh or [seconds for seconds, _ in compiled]) if compiled else None,
+        "compile_cache": f"{len(compiled) - len(fresh)}/{len(compiled)}" if compiled else None,
     }
 
 

@@ -51,7 +51,7 @@ def _row(info: RunInfo, planned_rounds: int, cell: Cell, records: Sequence[Round
         **_proof(records),
         **numbers,
         **conditions(disturbance, records),
-        **costs(records),
+        **costs(records, prepared.in_flight_tried),
         **energy(finished, cell.device, info.idle_power_w),
         **limits(cell, prepared, info.ceilings, numbers["latency_ms"]),
         "status": gravest(found),
