@@ -55,6 +55,12 @@ def test_rounds_have_a_default(run, tmp_path: Path):
     assert json.loads((tmp_path / "run" / FILE_NAME).read_text())["plan"]["rounds"] == 6
 
 
+def test_replicas_are_rows_of_their_own(run):
+    table = run(replicas=2, precision="fp32")
+    assert table["replica"].tolist() == [1, 2]
+    assert table["cell_id"].nunique() == 2
+
+
 def test_a_folder_is_used_once(run):
     run(precision="fp32")
     with pytest.raises(RunFolderError, match="holds a run already"):

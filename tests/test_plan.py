@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from vggbench.plan import (
     DEFAULT_ROUND_SECONDS,
     LARGEST_BATCH,
     LONGEST_BUDGET_S,
+    MOST_REPLICAS,
     MOST_ROUNDS,
     Cell,
     Pace,
@@ -314,6 +316,35 @@ def test_without_a_budget_a_round_has_its_default():
 
 def test_a_budget_for_nothing_is_no_division_by_zero():
     assert Pace(rounds=2, time_budget_s=4).plan(()).round_seconds == 4
+
+
+def test_replicas_are_cells_of_their_own_that_differ_in_their_number_alone():
+    cell, other = cells_of({**NARROW, "backend": "torch", "precision": "fp32", "batch_size": [1, 2]})
+    plan = Pace(rounds=5, replicas=2, time_budget_s=20).plan((cell, other))
+    assert [(found.batch_size, found.replica) for found in plan.cells] == [(1, 1), (1, 2), (2, 1), (2, 2)]
+    assert [replace(found, replica=0) for found in plan.cells] == [cell, cell, other, other]
+    assert len({found.id for found in plan.cells} | {cell.id, other.id}) == 6
+    assert plan.cells[1].title == f"{cell.title} replica 2"
+    assert plan.round_seconds == 20 / (4 * 5)
+
+
+def test_one_replica_is_the_cell_itself():
+    cells = cells_of({**NARROW, "backend": "torch"})
+    assert Pace(replicas=1).plan(cells).cells == Pace().plan(cells).cells == cells
+
+
+def test_what_is_not_run_has_no_replicas():
+    (cell,) = cells_of(
+        {**NARROW, "backend": "openvino", "precision": "bf16"}, probe=lambda name: known(name, FP32_ALONE)
+    )
+    assert cell.unsupported
+    assert Pace(replicas=3).plan((cell,)).cells == (cell,)
+
+
+@pytest.mark.parametrize("replicas", [0, -1, MOST_REPLICAS + 1, 10**30])
+def test_replicas_out_of_range(replicas: int):
+    with pytest.raises(RequestError, match=f"replicas is {replicas}; it must be from 1 to {MOST_REPLICAS}"):
+        Pace(replicas=replicas).plan(())
 
 
 @pytest.mark.parametrize("rounds", [0, -1, MOST_ROUNDS + 1, 10**30])

@@ -63,12 +63,14 @@ CELLS = "[[cells]]\nvariant = 'vgg11'\n"
     [
         (
             "colour = 1\n" + CELLS,
-            "'colour' is no key here; there are rounds, time_budget_s, threads, device, seed, cells",
+            "'colour' is no key here; there are rounds, replicas, time_budget_s, threads, device, seed, cells",
         ),
         (CELLS + "colour = 1", "'cells.0.colour' is no key here; there are variant, config, onnx, backend"),
         ("rounds = 'six'\n" + CELLS, "rounds: Input should be a valid integer, not 'six'"),
         ("rounds = 0\n" + CELLS, "rounds: Input should be greater than or equal to 1, not 0"),
         ("rounds = 1000000\n" + CELLS, f"rounds: Input should be less than or equal to {MOST_ROUNDS}"),
+        ("replicas = 0\n" + CELLS, "replicas: Input should be greater than or equal to 1, not 0"),
+        ("replicas = 101\n" + CELLS, "replicas: Input should be less than or equal to 100"),
         ("rounds = 2.0\n" + CELLS, "rounds: Input should be a valid integer, not 2.0"),
         ("time_budget_s = 0\n" + CELLS, "time_budget_s: Input should be greater than 0"),
         ("time_budget_s = nan\n" + CELLS, "time_budget_s: Input should be "),
@@ -134,7 +136,14 @@ VALUES = st.recursive(
 SELECTIONS = st.dictionaries(st.sampled_from(list(Selection.model_fields)) | TEXTS, VALUES, max_size=4)
 PLANS = st.fixed_dictionaries(
     {"cells": st.lists(SELECTIONS, max_size=3) | VALUES},
-    optional={"rounds": VALUES, "time_budget_s": VALUES, "threads": VALUES, "device": VALUES, "seed": VALUES},
+    optional={
+        "rounds": VALUES,
+        "replicas": VALUES,
+        "time_budget_s": VALUES,
+        "threads": VALUES,
+        "device": VALUES,
+        "seed": VALUES,
+    },
 )
 
 
@@ -150,7 +159,7 @@ def judged(path: Path) -> None:
     try:
         file = read_plan_file(path)
         cells = expand(file.cells, device="cpu", threads=file.threads or 2, probe=known)
-        Pace(rounds=file.rounds or 6, time_budget_s=file.time_budget_s).plan(cells)
+        Pace(rounds=file.rounds or 6, replicas=file.replicas or 1, time_budget_s=file.time_budget_s).plan(cells)
     except VggbenchError as error:
         assert error.exit_code in {2, 4}  # noqa: PT017 - either is right
         assert "\n" not in str(error)  # noqa: PT017

@@ -74,6 +74,7 @@ def run(
     batch_size: int | Sequence[int] | None = None,
     threads: int | None = None,
     rounds: int | None = None,
+    replicas: int = 1,
     time_budget_s: float | None = None,
     roofline: bool = True,
     output: str | Path | None = None,
@@ -91,7 +92,8 @@ def run(
     from vggbench.report.frame import frame
     from vggbench.runner import Places, default_folder, plan_ceilings, start_run
 
-    pace = Pace(rounds=DEFAULT_ROUNDS if rounds is None else rounds, time_budget_s=time_budget_s)
+    rounds = DEFAULT_ROUNDS if rounds is None else rounds
+    pace = Pace(rounds=rounds, replicas=replicas, time_budget_s=time_budget_s)
     cells, versions = _cells(variant, backend, precision, batch_size, threads, shape)
     places = Places(folder=Path(output) if output else default_folder(), exports=Path(exports))
     gauge = plan_ceilings if roofline else None

@@ -72,8 +72,9 @@ def test_a_run_prints_a_table_best_first_and_where_it_is(run, folder: Path):
 def test_progress_is_on_stderr_line_by_line(run):
     lines = run("--precision", "fp32").err.splitlines()
     assert lines[0] == "preparing custom fake fault=none fp32 batch 1"
-    assert lines[1].startswith("[1/2] custom fake fault=none fp32 batch 1: 1 ms, about ")
-    assert lines[2] == "[2/2] custom fake fault=none fp32 batch 1: 1 ms"
+    assert lines[1] == "trying several requests in flight on custom fake fault=none fp32 batch 1"
+    assert lines[2].startswith("[1/2] custom fake fault=none fp32 batch 1: 1 ms, about ")
+    assert lines[3] == "[2/2] custom fake fault=none fp32 batch 1: 1 ms"
 
 
 def test_json_is_all_of_stdout_with_the_csvs_names_and_values(run, folder: Path):
@@ -187,6 +188,7 @@ def test_the_code_is_the_first_that_applies(statuses: list[str], strict: bool):
         (("--threads", "100000"), "threads is 100000; this process may use from 1 to"),
         (("--device", "cuda"), "device 'cuda' cannot be measured"),
         (("--rounds", "0"), "rounds is 0; it must be from 1"),
+        (("--replicas", "0"), "replicas is 0; it must be from 1 to 100"),
         (("--rounds", "1000000"), "rounds is 1000000; it must be from 1"),
         (("--time-budget-s", "0"), "time budget is 0 s; it must be more than 0"),
         (("--time-budget-s", "nan"), "time budget is nan s; it must be more than 0"),
@@ -283,6 +285,17 @@ def test_the_command_lines_pace_goes_over_the_plan_files(
     assert (plan["rounds"], plan["round_seconds"]) == (1, 2.0)
 
 
+def test_replicas_from_the_plan_file_and_from_the_command_line(
+    command_line: CommandLine, plan_file: Path, tmp_path: Path, fake_exports: Path
+):
+    plan_file.write_text("replicas = 2\n" + plan_file.read_text())
+    for number, (options, numbers) in enumerate([((), [1, 2, 1, 2]), (("--replicas", "1"), [None, None])]):
+        arguments = ("--output", tmp_path / str(number), "--exports", fake_exports, "--no-roofline", "--json")
+        said = command_line("run", "--plan", plan_file, *options, *arguments)
+        assert said.code == 0
+        assert [row["replica"] for row in json.loads(said.out)] == numbers
+
+
 def test_cells_beside_a_plan_file_are_refused_by_their_options_names(command_line: CommandLine, plan_file: Path):
     said = command_line("run", "--plan", plan_file, "--lrn", "divided", "--seed", "3", "--batch-size", "1")
     assert said.code == 2
@@ -359,7 +372,14 @@ def test_resuming_a_finished_run_prints_it_again(run, command_line: CommandLine,
 
 @pytest.mark.parametrize(
     "arguments",
-    [("--rounds", "3"), ("--time-budget-s", "3"), ("--variant", "vgg11"), ("--threads", "1"), ("--plan", "x")],
+    [
+        ("--rounds", "3"),
+        ("--replicas", "2"),
+        ("--time-budget-s", "3"),
+        ("--variant", "vgg11"),
+        ("--threads", "1"),
+        ("--plan", "x"),
+    ],
 )
 def test_resuming_takes_no_other_plan(command_line: CommandLine, folder: Path, arguments: tuple[str, str]):
     said = command_line("run", "--resume", "--output", folder, *arguments)

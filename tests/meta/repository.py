@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "vggbench"
@@ -34,6 +37,17 @@ def dotted(path: Path) -> str:
 
 def python_files() -> list[Path]:
     return sorted(path for folder in ("vggbench", "tests", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
+
+
+def benchmark(name: str) -> ModuleType:
+    """Return a script of `benchmarks/`, loaded without being run."""
+    spec = importlib.util.spec_from_file_location(f"benchmarks_{name}", ROOT / "benchmarks" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
 
 
 @cache

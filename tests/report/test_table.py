@@ -29,6 +29,10 @@ def backends(rows: list[Row]) -> list[str | None]:
     return [row.backend for row in rows]
 
 
+def test_a_replica_is_named_beside_its_backend():
+    assert table_cells(made(replica=2))[1].endswith(" replica=2")
+
+
 def test_the_fastest_an_image_comes_first():
     rows = [made(backend="a"), made(backend="b", latency_ms=3.0), made(backend="c", latency_ms=16.0, batch_size=8)]
     assert backends(best_first(rows)) == ["c", "b", "a"]

@@ -33,6 +33,7 @@ from vggbench.measure.saturation import TriedRate
 from vggbench.measure.validity import STATUSES
 from vggbench.models.spec import make_spec
 from vggbench.plan import Cell
+from vggbench.plan.cells import replicate
 from vggbench.results.columns import Row
 from vggbench.results.rows import derive_rows
 from vggbench.stats import hodges_lehmann, signed_rank_interval
@@ -310,6 +311,15 @@ def test_another_model_has_no_speed_up_over_this_one():
 )
 def test_eager_in_another_way_is_no_baseline(torch: Cell):
     assert speedups(rounds(torch, [6.0] * 6), OTHERS[:1], torch) == [None, None]
+
+
+def test_a_replica_is_compared_with_the_baseline_of_its_number():
+    torch, fake = replicate([TORCH], 2), replicate([OTHERS[0]], 2)
+    records = [*rounds(torch[0], [6.0] * 6), *rounds(torch[1], [8.0] * 6)]
+    records += [found for cell in fake for found in rounds(cell, [2.0] * 6)]
+    rows = derive_rows(info(*torch, *fake), records)
+    assert [(row.replica, row.speedup) for row in rows] == [(1, 1.0), (2, 1.0), (1, 3.0), (2, 4.0)]
+    assert derive_rows(info(CELL), [])[0].replica is None
 
 
 def test_without_the_baseline_there_is_none():

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from types import ModuleType
 
 import numpy as np
 import pytest
 
-from tests.meta.repository import ROOT
+from tests.meta.repository import benchmark
 
 
 @pytest.fixture(scope="module")
 def calibration() -> ModuleType:
-    name = "benchmarks_calibration"
-    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / "calibration.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return benchmark("calibration")
 
 
 def model_named(calibration: ModuleType, name: str):

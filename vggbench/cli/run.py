@@ -27,6 +27,16 @@ RoundsOption = Annotated[
         rich_help_panel=_MEASURING,
     ),
 ]
+ReplicasOption = Annotated[
+    int | None,
+    typer.Option(
+        "--replicas",
+        metavar="N",
+        help="Rows of each cell: 2 show whether two measurements of the same thing agree.",
+        show_default=False,
+        rich_help_panel=_MEASURING,
+    ),
+]
 BudgetOption = Annotated[
     float | None,
     typer.Option(
@@ -76,6 +86,7 @@ RetryOption = Annotated[
 def run(
     choice: CellChoice,
     rounds: RoundsOption = None,
+    replicas: ReplicasOption = None,
     time_budget_s: BudgetOption = None,
     no_roofline: RooflineOption = False,
     strict: StrictOption = False,
@@ -95,14 +106,14 @@ def run(
 
     gauge = None if no_roofline else plan_ceilings
     if resume:
-        folder = _folder_to_resume(choice, output, rounds, time_budget_s)
+        folder = _folder_to_resume(choice, output, rounds, replicas, time_budget_s)
         with progress() as observer:
             places = Places(folder=folder, exports=exports)
             rows = resume_run(places, retry_failed=retry_failed, observer=observer, gauge=gauge, search=saturate)
     elif retry_failed:
         raise RequestError("--retry-failed needs --resume, and --output with the run's folder")
     else:
-        plan, versions = _make_plan(choice, rounds, time_budget_s)
+        plan, versions = _make_plan(choice, rounds, replicas, time_budget_s)
         folder = output or default_folder()
         with progress() as observer:
             places = Places(folder=folder, exports=exports)
@@ -110,33 +121,39 @@ def run(
     _show(rows, folder, strict=strict, json_output=json_output)
 
 
-def _folder_to_resume(choice: CellChoice, output: Path | None, rounds: int | None, time_budget_s: float | None) -> Path:
+def _folder_to_resume(
+    choice: CellChoice, output: Path | None, rounds: int | None, replicas: int | None, time_budget_s: float | None
+) -> Path:
     """Return the folder; `RequestError` if it is not named, or something else is asked beside it."""
     if output is None:
         raise RequestError("--resume needs --output: the folder of the run to continue")
-    given = [choice.chosen or None, choice.device, choice.threads, choice.plan, rounds, time_budget_s]
+    given = [choice.chosen or None, choice.device, choice.threads, choice.plan, rounds, replicas, time_budget_s]
     if any(value is not None for value in given):
         raise RequestError("--resume continues the run's own plan; give no other cells, rounds or times beside it")
     return output
 
 
-def _make_plan(choice: CellChoice, rounds: int | None, time_budget_s: float | None) -> tuple[Plan, dict[str, str]]:
+def _make_plan(
+    choice: CellChoice, rounds: int | None, replicas: int | None, time_budget_s: float | None
+) -> tuple[Plan, dict[str, str]]:
     file = choice.read_file()
-    pace = _pace(file, rounds, time_budget_s)
+    pace = _pace(file, rounds, replicas, time_budget_s)
     pace.plan(())  # a wrong number is said before backends are probed
     cells, versions = choice.read_cells(file)
     return pace.plan(cells), versions
 
 
-def _pace(file: PlanFile | None, rounds: int | None, time_budget_s: float | None) -> Pace:
+def _pace(file: PlanFile | None, rounds: int | None, replicas: int | None, time_budget_s: float | None) -> Pace:
     """Lay the plan file's values over the defaults and the command line's over both."""
     from vggbench.plan import DEFAULT_ROUNDS, Pace
 
     if rounds is None:
         rounds = file.rounds if file and file.rounds is not None else DEFAULT_ROUNDS
+    if replicas is None:
+        replicas = file.replicas if file and file.replicas is not None else 1
     if time_budget_s is None and file:
         time_budget_s = file.time_budget_s
-    return Pace(rounds=rounds, time_budget_s=time_budget_s, seed=file.seed or 0 if file else 0)
+    return Pace(rounds=rounds, replicas=replicas, time_budget_s=time_budget_s, seed=file.seed or 0 if file else 0)
 
 
 def _show(rows: list[Row], folder: Path, *, strict: bool, json_output: bool) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 from pydantic import Discriminator, Field, Tag
@@ -20,6 +20,7 @@ LARGEST_BATCH = 4096
 MOST_IN_FLIGHT = 4  # beyond this the requests only share the same cores in thinner slices
 MOST_THREADS = 8192  # processors that Linux is built for at most; cells are chosen by what is here
 MOST_ROUNDS = 1000  # half a million pairs for the Hodges-Lehmann estimate; beyond it a number is a typing error
+MOST_REPLICAS = 100  # thousands of pairs of equal cells; beyond it a number is a typing error
 LONGEST_BUDGET_S = 7 * 24 * 3600.0  # a week; likewise
 
 
@@ -39,6 +40,7 @@ class Cell:
         threads: total over the slots.
         in_flight: slots of the throughput session.
         unsupported: why the cell is not run; empty if it is.
+        replica: its number among equal cells, from 1; 0 where it is the only one.
     """
 
     spec: _Network
@@ -50,6 +52,7 @@ class Cell:
     threads: Annotated[int, Field(ge=1, le=MOST_THREADS)]
     in_flight: Annotated[int, Field(ge=1, le=MOST_IN_FLIGHT)]
     unsupported: str = ""
+    replica: Annotated[int, Field(ge=0, le=MOST_REPLICAS)] = 0
 
     @property
     def id(self) -> str:
@@ -59,14 +62,15 @@ class Cell:
             **{name: getattr(self, name) for name in ("backend", "precision", "device", "batch_size", "threads")},
             "options": dict(self.options),
         }
+        if self.replica:
+            identity["replica"] = self.replica
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
     def title(self) -> str:
         """A short name for progress and errors."""
-        return " ".join(
-            [self.spec.variant, self.backend, *format_options(self.options), self.precision, f"batch {self.batch_size}"]
-        )
+        words = [self.spec.variant, self.backend, *format_options(self.options), self.precision]
+        return " ".join([*words, f"batch {self.batch_size}", *([f"replica {self.replica}"] if self.replica else [])])
 
 
 def format_options(options: Mapping[str, str]) -> list[str]:
@@ -92,11 +96,21 @@ class Plan:
     timeout_s: Annotated[float, Field(gt=0, le=LONGEST_BUDGET_S, allow_inf_nan=False)]
 
 
+def replicate(cells: Iterable[Cell], replicas: int) -> tuple[Cell, ...]:
+    """Return each cell so many times, numbered from 1, for rows of the same thing; one that is not run only once."""
+    return tuple(
+        replace(cell, replica=number)
+        for cell in cells
+        for number in (range(1, replicas + 1) if replicas > 1 and not cell.unsupported else [0])
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """How much is measured: rounds, and either the whole run's measuring time or the default."""
+    """How much is measured: rounds, how often each cell, and either the whole run's measuring time or the default."""
 
     rounds: int = DEFAULT_ROUNDS
+    replicas: int = 1
     time_budget_s: float | None = None
     seed: int = 0
     timeout_s: float = field(default=600.0)  # the largest variant, batch 64, on one slow core stays under it
@@ -106,6 +120,9 @@ class Pace:
         if not 1 <= self.rounds <= MOST_ROUNDS:
             limits = f"from 1, or {DEFAULT_ROUNDS} for an interval, to {MOST_ROUNDS}"
             raise RequestError(f"rounds is {self.rounds}; it must be {limits}")
+        if not 1 <= self.replicas <= MOST_REPLICAS:
+            raise RequestError(f"replicas is {self.replicas}; it must be from 1 to {MOST_REPLICAS}")
+        cells = replicate(cells, self.replicas)
         running = sum(not cell.unsupported for cell in cells)
         seconds = DEFAULT_ROUND_SECONDS
         if self.time_budget_s is not None:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from vggbench.errors import PlanError, RequestError
 from vggbench.models.network_file import Network, NetworkFile
 from vggbench.models.spec import make_spec
-from vggbench.plan.cells import LONGEST_BUDGET_S, MOST_ROUNDS
+from vggbench.plan.cells import LONGEST_BUDGET_S, MOST_REPLICAS, MOST_ROUNDS
 
 DEFAULT_VARIANT = "vgg16_bn"
 _LONGEST_QUOTE = 60  # characters of a wrong value that say enough of it
@@ -87,6 +87,7 @@ class PlanFile(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     rounds: int | None = Field(default=None, ge=1, le=MOST_ROUNDS)
+    replicas: int | None = Field(default=None, ge=1, le=MOST_REPLICAS)
     time_budget_s: float | None = Field(default=None, gt=0, le=LONGEST_BUDGET_S)
     threads: int | None = Field(default=None, ge=1)
     device: str | None = None

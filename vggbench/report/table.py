@@ -46,7 +46,7 @@ def table_cells(row: Row) -> tuple[str, ...]:
     options = [option for option in (row.options or "").split() if option not in _UNREMARKABLE]
     return (
         row.variant or "",
-        " ".join([backend, *options]),
+        " ".join([backend, *options, *([f"replica={row.replica}"] if row.replica else [])]),
         row.precision or "",
         str(row.batch_size),
         with_interval(row.latency_ms, row.latency_low_ms, row.latency_high_ms),

@@ -27,6 +27,7 @@ class Row:
     precision: str | None = _column("Precision that was asked for.")
     device: str | None = _column("Device that was asked for.")
     batch_size: int | None = _column("Images in a request.")
+    replica: int | None = _column("Number among equal cells, where `--replicas` asked for several; else empty.")
     input_size: int | None = _column("Side of the square input in pixels.")
     num_classes: int | None = _column("Number of outputs.")
     head: str | None = _column("`adaptive` (7x7 average pool) or `flatten`.")

@@ -28,7 +28,7 @@ def figures(finished: Sequence[RoundRecord]) -> dict[str, Any]:
     """Return the columns of what was timed, of the rounds that finished."""
     sessions = [session for record in finished for session in record.sessions]
     computes = launches(finished, "compute")
-    ends = [_figure_ms(blocks) for blocks in launches(finished, "end_to_end")]
+    ends = [launch_figure_ms(blocks) for blocks in launches(finished, "end_to_end")]
     rates = [
         block.images * 1e9 / median(block.samples_ns)
         for session in sessions
@@ -36,7 +36,7 @@ def figures(finished: Sequence[RoundRecord]) -> dict[str, Any]:
         if block.kind == "throughput"
     ]
     return {
-        **_with_interval("latency_ms", [_figure_ms(blocks) for blocks in computes]),
+        **_with_interval("latency_ms", [launch_figure_ms(blocks) for blocks in computes]),
         **_with_interval("throughput_img_s", rates),
         "end_to_end_ms": _estimate(ends),
         "stop_reason": _stop_reasons(sessions),
@@ -45,24 +45,28 @@ def figures(finished: Sequence[RoundRecord]) -> dict[str, Any]:
     }
 
 
+def in_time_order(records: Iterable[RoundRecord]) -> list[RoundRecord]:
+    """Return a cell's rounds as they were measured: one that was made again stands where that was."""
+    return sorted(records, key=lambda record: (record.started_at, record.round))
+
+
 def launches(finished: Iterable[RoundRecord], kind: BlockKind) -> list[list[Samples]]:
     """Return the blocks (ns) of that kind of each round that has any, in the order in which rounds were measured.
 
     A request that was faster than the clock's tick counts as 1 ns: no time is 0.
     """
-    in_time = sorted(finished, key=lambda record: (record.started_at, record.round))
     found = [
         [
             np.maximum(np.array(block, dtype=np.float64), 1)
             for session in record.sessions
             for block in session.samples(kind)
         ]
-        for record in in_time
+        for record in in_time_order(finished)
     ]
     return [blocks for blocks in found if blocks]
 
 
-def _figure_ms(blocks: Sequence[Samples]) -> float:
+def launch_figure_ms(blocks: Sequence[Samples]) -> float:
     """Return a launch's figure: the median of its blocks' medians."""
     return median([median(block) for block in blocks]) / 1e6
 

@@ -69,6 +69,7 @@ def _identity(info: RunInfo, cell: Cell, prepared: Prepared) -> dict[str, Any]:
         "precision": cell.precision,
         "device": cell.device,
         "batch_size": cell.batch_size,
+        "replica": cell.replica or None,
         "requests_in_flight": in_flight(cell, prepared),
         "in_flight_tried": ", ".join(f"{tried.in_flight}: {tried.img_s:.3g}" for tried in prepared.in_flight_tried)
         or None,
@@ -173,4 +174,4 @@ def _with_speedup(row: Row, baseline_ms: float | None) -> Row:
 
 
 def _comparison_key(row: Row) -> tuple[Any, ...]:
-    return row.spec_hash, row.batch_size, row.device, row.threads
+    return row.spec_hash, row.batch_size, row.device, row.threads, row.replica
