@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from vggbench.data.synthetic import images
 from vggbench.measure import images as module
-from vggbench.measure.images import arrangements, ring, variety
+from vggbench.measure.images import arrangements, ring, ring_order, variety
 
 INPUTS = images(8, 8, seed=1)
 
@@ -33,7 +33,7 @@ def test_the_seed_decides_the_order():
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 8, 20])
 def test_a_ring_has_several_batches_of_photographs(batch_size: int):
-    batches = ring(INPUTS, batch_size, seed=0)
+    batches = ring(INPUTS, ring_order(INPUTS, batch_size, seed=0))
     assert len(batches) == 8
     assert {batch.shape for batch in batches} == {(batch_size, 3, 8, 8)}
     assert all(batch.flags.c_contiguous and batch.dtype == np.float32 for batch in batches)
@@ -42,19 +42,21 @@ def test_a_ring_has_several_batches_of_photographs(batch_size: int):
 
 
 def test_single_images_all_have_their_turn():
-    assert {batch.tobytes() for batch in ring(INPUTS, 1, seed=3)} == {image.tobytes() for image in INPUTS}
+    assert {batch.tobytes() for batch in ring(INPUTS, ring_order(INPUTS, 1, seed=3))} == {
+        image.tobytes() for image in INPUTS
+    }
 
 
 @pytest.mark.parametrize(("allowed", "count"), [(10**9, 8), (5, 5), (1, 2), (0, 2)])
 def test_large_batches_make_a_smaller_ring_but_never_one_hot_buffer(monkeypatch, allowed: int, count: int):
     monkeypatch.setattr(module, "_RING_BYTES", allowed * INPUTS[0].nbytes)
-    batches = ring(INPUTS, 1, seed=0)
+    batches = ring(INPUTS, ring_order(INPUTS, 1, seed=0))
     assert len(batches) == count
     assert len({batch.tobytes() for batch in batches}) == count
 
 
 def test_no_two_batches_share_memory():
-    batches = ring(INPUTS, 2, seed=0)
+    batches = ring(INPUTS, ring_order(INPUTS, 2, seed=0))
     assert not any(np.shares_memory(one, other) for one in batches for other in batches if one is not other)
 
 
@@ -66,5 +68,5 @@ def test_variety_counts_contents_and_places():
 
 @pytest.mark.parametrize("batch_size", [1, 3, 8, 16])
 def test_a_ring_is_varied(batch_size: int):
-    found = variety(ring(INPUTS, batch_size, seed=0))
+    found = variety(ring(INPUTS, ring_order(INPUTS, batch_size, seed=0)))
     assert found == {"batches": 8, "different": 8, "buffers": 8}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -140,3 +141,21 @@ def test_a_second_session_whose_outputs_are_wrong_is_not_timed(
     record = run_round(fake_request(fake_cell(), fake_exports))
     assert kinds(record) == [KINDS, []]
     assert gave_up(record)
+
+
+def test_outputs_are_looked_at_again_after_they_were_timed(fake_exports: Path, monkeypatch: pytest.MonkeyPatch):
+    """A library that stops taking its input after some requests passes parity, and would be very fast."""
+    monkeypatch.setattr("vggbench.measure.rounds.WorkerClient", InlineWorker)
+    timing = replace(Timing.of_seconds(0.3), least_samples=20)
+    record = run_round(fake_request(fake_cell(batch_size=1, fault="stale"), fake_exports, timing=timing))
+    assert all(session.parity.passed for session in record.sessions)
+    wrong = [block.wrong for session in record.sessions for block in session.blocks if block.wrong]
+    assert wrong
+    assert all("alone has an error of" in text for text in wrong)
+
+
+def test_right_outputs_are_right_after_every_block(fake_exports: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("vggbench.measure.rounds.WorkerClient", InlineWorker)
+    record = run_round(fake_request(fake_cell(), fake_exports))
+    assert [block.wrong for session in record.sessions for block in session.blocks] == [""] * (len(KINDS) + 1)
+    assert [len(block.last_batches) for block in record.sessions[1].blocks] == [2]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.parity.test_metrics import noise, reference
-from vggbench.parity.check import check
+from vggbench.parity.check import check, check_each
 from vggbench.parity.metrics import compare
 from vggbench.parity.tolerance import LARGEST
 
@@ -197,3 +197,12 @@ def test_an_empty_list_of_images_fails() -> None:
 def test_a_tolerance_is_positive(tolerance: float) -> None:
     with pytest.raises(ValueError, match="a tolerance is positive"):
         check(reference(), reference(), tolerance)
+
+
+def test_a_few_outputs_are_judged_one_by_one() -> None:
+    expected = reference()
+    images = np.array([2, 5])
+    assert check_each(expected[images], expected, TOLERANCE, images) == ""
+    assert "output 0 alone has an error" in check_each(expected[[3, 5]], expected, TOLERANCE, images)
+    assert "NaN or infinite" in check_each(expected[images] * np.nan, expected, TOLERANCE, images)
+    assert "shape" in check_each(expected[[2]], expected, TOLERANCE, images)

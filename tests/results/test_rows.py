@@ -26,6 +26,7 @@ from tests.results.made import (
     record,
     rounds,
     session,
+    timed,
 )
 from vggbench.measure.latency import Block
 from vggbench.measure.records import Failure, RoundRecord
@@ -372,3 +373,12 @@ def test_whatever_happened_there_is_one_row_with_a_status_of_the_table(records: 
     figures = [row.latency_ms, row.throughput_img_s, row.end_to_end_ms]
     assert all(figure is None or (math.isfinite(figure) and figure > 0) for figure in figures)
     assert row.rounds == sum(found.failure is None for found in records)
+
+
+def test_wrong_outputs_after_timing_fail_the_row():
+    latency, throughput = timed(CELL, 0, 1.0).sessions
+    wrong = replace(latency.blocks[1], wrong="output 0 alone has an error of 1.4 of the signal")
+    damaged = replace(latency, blocks=(latency.blocks[0], wrong, *latency.blocks[2:]))
+    row = row_of([record(CELL, 0, damaged, throughput), *rounds(CELL, [1.0] * 6)[1:]])
+    assert row.status == "parity_failed"
+    assert "after a timed compute block: output 0 alone has an error of 1.4 of the signal" in (row.reasons or "")

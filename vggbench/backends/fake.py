@@ -48,6 +48,7 @@ FAULTS = (
     "precision",  # every layer ran in bf16, whatever was asked
     "fallback",  # half the work ran on another provider
     "batch",  # ran half the batch
+    "stale",  # after some requests the input is no longer taken: outputs are of an earlier one
     "crash",  # the process is killed, as by a kernel that is out of memory
     "segfault",  # the process reads where nothing is
     "garbage",  # a library writes over the answers
@@ -56,6 +57,7 @@ FAULTS = (
 )
 _DESCRIPTORS = 16  # a worker has fewer open
 _OUTSIDE = 10  # a tenth of a profiled request is spent in no layer
+_TAKEN = 40  # requests before a stale session stops looking: more than any verification makes
 _GRID = 8  # images are averaged to an 8x8 grid before the product: cheap at any size
 
 
@@ -162,6 +164,7 @@ class FakeSession(SessionContext):
         self._latencies = [cycle(latencies) for _ in range(in_flight)]
         self._time = threading.local()  # slots run in parallel: each thread's time is the sum of its own requests'
         self._ends_ns = [0] * in_flight
+        self._requests = 0
         self._staged: list[NDArray[np.float32] | None] = [None] * in_flight
 
     def now_ns(self) -> int:
@@ -170,12 +173,14 @@ class FakeSession(SessionContext):
 
     def stage(self, slot: int, batch: NDArray[np.float32]) -> None:
         """Keep the batch."""
-        self._staged[slot] = batch
+        if self._fault != "stale" or self._requests < _TAKEN:
+            self._staged[slot] = batch
 
     def enqueue(self, slot: int) -> None:
         """Start a request that ends after the next scripted latency."""
         if self._fault in _BREAKS:
             _BREAKS[self._fault]()
+        self._requests += 1
         self._ends_ns[slot] = self.now_ns() + next(self._latencies[slot])
 
     def wait(self, slot: int) -> None:

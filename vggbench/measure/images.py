@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +21,16 @@ def arrangements(images: int, batch_size: int, seed: int) -> list[NDArray[np.int
     return list(generator.permutation(order).reshape(batches, batch_size))
 
 
-def ring(inputs: NDArray[np.float32], batch_size: int, seed: int) -> list[NDArray[np.float32]]:
-    """Return batches `(batch_size, 3, S, S)` to rotate through while timing, each in memory of its own."""
+def ring_order(inputs: NDArray[np.float32], batch_size: int, seed: int) -> list[NDArray[np.intp]]:
+    """Return which images make each of the batches to rotate through while timing."""
     batch_bytes = inputs[0].nbytes * batch_size
     count = max(_RING_LEAST, min(_RING_MOST, _RING_BYTES // batch_bytes))
-    return [np.ascontiguousarray(inputs[indices]) for indices in _orders(len(inputs), batch_size, seed, count)]
+    return list(_orders(len(inputs), batch_size, seed, count))
+
+
+def ring(inputs: NDArray[np.float32], order: Iterable[NDArray[np.intp]]) -> list[NDArray[np.float32]]:
+    """Return the batches `(batch_size, 3, S, S)` of an order, each in memory of its own."""
+    return [np.ascontiguousarray(inputs[indices]) for indices in order]
 
 
 def variety(batches: Sequence[NDArray[np.float32]]) -> dict[str, int]:

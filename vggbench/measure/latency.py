@@ -28,6 +28,8 @@ class Block:
         samples_ns: times in ns, in order.
         images: images completed in one sample; in a window of throughput, shares of requests at its edges included.
         stop_reason: what ended the block.
+        last_batches: for each slot, which batch of the ring its last request was on.
+        wrong: what was wrong with the outputs of these last requests; empty where they are right.
         conditions: what else went on meanwhile; None where the clock is a script's.
     """
 
@@ -35,6 +37,8 @@ class Block:
     samples_ns: tuple[int, ...]
     images: float
     stop_reason: str
+    last_batches: tuple[int, ...] = ()
+    wrong: str = ""
     conditions: Conditions | None = None
 
 
@@ -74,4 +78,5 @@ def _block(one: Callable[[NDArray[np.float32]], int], ring: Ring, rule: Stopping
             sample = one(ring[len(samples) % len(ring)])
             samples.append(sample)
             rule.add(sample)
-    return Block(kind=kind, samples_ns=tuple(samples), images=len(ring[0]), stop_reason=rule.why)
+    last = (len(samples) - 1) % len(ring)
+    return Block(kind=kind, samples_ns=tuple(samples), images=len(ring[0]), stop_reason=rule.why, last_batches=(last,))

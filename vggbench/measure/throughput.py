@@ -29,7 +29,11 @@ def throughput_block(session: Session, ring: Ring, *, seconds: float) -> Block:
         window = _full_window(completions)
         if window is not None:
             window_ns, requests = window
-            return Block(kind="throughput", samples_ns=(window_ns,), images=requests * len(ring[0]), stop_reason="time")
+            last = tuple(_batch_of(slot, len(ends) - 1, ring) for slot, ends in enumerate(completions))
+            images = requests * len(ring[0])
+            return Block(
+                kind="throughput", samples_ns=(window_ns,), images=images, stop_reason="time", last_batches=last
+            )
         seconds = 2 * took / 1e9
     raise RuntimeError("no request was completed while all slots were busy: the slots were not served in parallel")
 
@@ -53,13 +57,18 @@ def _slot_loop(
         start = clock()
         deadline = start + round(seconds * 1e9)
         while len(ends) < _LEAST_REQUESTS or ends[-1] < deadline:
-            session.stage(slot, ring[(slot + len(ends)) % len(ring)])
+            session.stage(slot, ring[_batch_of(slot, len(ends), ring)])
             session.enqueue(slot)
             session.wait(slot)
             ends.append(clock())
         return start, ends
 
     return serve
+
+
+def _batch_of(slot: int, request: int, ring: Ring) -> int:
+    """Return which batch of the ring a slot's request is on: slots start at different ones."""
+    return (slot + request) % len(ring)
 
 
 def _full_window(completions: list[list[int]]) -> tuple[int, float] | None:

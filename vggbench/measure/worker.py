@@ -30,7 +30,7 @@ from vggbench.environment.cpu import affinity
 from vggbench.errors import ArtefactError
 from vggbench.measure.clock import clock_of
 from vggbench.measure.conditions import observed
-from vggbench.measure.images import arrangements, ring, variety
+from vggbench.measure.images import arrangements, ring, ring_order, variety
 from vggbench.measure.kernels import make_kernel, repeat
 from vggbench.measure.latency import Block, Ring, compute_block, end_to_end_block
 from vggbench.measure.memory import tree_peak_memory
@@ -38,7 +38,7 @@ from vggbench.measure.pinning import pin_process
 from vggbench.measure.profiling import profile_requests
 from vggbench.measure.stopping import Enough, Steady
 from vggbench.measure.throughput import throughput_block
-from vggbench.parity.check import check
+from vggbench.parity.check import check, check_each
 
 PROTOCOL = 1
 _PR_SET_PDEATHSIG = 1  # prctl(2): the signal this process gets when its parent dies
@@ -56,6 +56,8 @@ class Worker:
         self._logits = np.empty((0, 0))
         self._seed = 0
         self._ring: Ring = []
+        self._ring_order: list[NDArray[np.intp]] = []
+        self._tolerance: float | None = None
         self._checked: object = None
         self._artefact_sha256 = ""
         self._verification_ns: list[int] = []
@@ -107,9 +109,11 @@ class Worker:
         self._session = found.open(files, **opening)
         loaded = time.perf_counter()
         self._seed = seed
+        self._tolerance = None
         self._artefact_sha256 = files.sha256
         self._verification_ns = []
-        self._ring = ring(self._inputs, opening["batch_size"], seed)
+        self._ring_order = ring_order(self._inputs, opening["batch_size"], seed)
+        self._ring = ring(self._inputs, self._ring_order)
         compilation = self._session.compilation
         return {
             "backend_version": state.version,
@@ -177,6 +181,7 @@ class Worker:
                 parts = list(pool.map(self._outputs, range(len(shares)), shares))
         observed = np.concatenate([output for part in parts for output in part])
         order = np.concatenate([indices for share in shares for indices in share])
+        self._tolerance = tolerance
         verdict = check(observed, self._logits, tolerance, order)
         would_pass = verdict.metrics.passing_tolerance if verdict.metrics else None
         return {**asdict(verdict), "passing_tolerance": would_pass, "artefact_sha256": self._artefact_sha256}
@@ -217,12 +222,22 @@ class Worker:
         return _plain(self._timed(lambda: measure(self.session, self._ring, rule)))
 
     def _timed(self, measure: Callable[[], Block]) -> Block:
-        """Measure a block and note what else went on meanwhile; beside a script's time nothing does."""
-        if self.session.timeline == "scripted":
-            return measure()
-        with observed(self._device) as window:
+        """Measure a block, note what else went on meanwhile, and look at the outputs that it ended with."""
+        if self.session.timeline == "scripted":  # beside a script's time nothing goes on
             block = measure()
-        return replace(block, conditions=window.conditions)
+        else:
+            with observed(self._device) as window:
+                block = measure()
+            block = replace(block, conditions=window.conditions)
+        return replace(block, wrong=self._wrong_outputs(block))
+
+    def _wrong_outputs(self, block: Block) -> str:
+        """Say what is wrong with the logits of each slot's last request: they were timed, and nobody has asked yet."""
+        if self._tolerance is None:
+            return ""
+        rows = [self.session.fetch(slot) for slot in range(len(block.last_batches))]
+        images = [self._ring_order[batch] for batch in block.last_batches]
+        return check_each(np.concatenate(rows), self._logits, self._tolerance, np.concatenate(images))
 
     def start_profiling(self) -> dict[str, Any]:
         """Turn the open session into one that is profiled; `verify` it again."""

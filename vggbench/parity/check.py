@@ -63,6 +63,26 @@ def check(
     )
 
 
+def check_each(
+    observed: NDArray[np.floating],
+    reference: NDArray[np.float64],
+    tolerance: float,
+    images: NDArray[np.integer],
+) -> str:
+    """Say what is wrong with a few outputs `(rows, classes)`, each by itself; empty if nothing is.
+
+    `images` names the reference row that belongs to each. Too few for the error of all together: each may have the
+    error that `check` allows a single one.
+    """
+    obstacle = _obstacle(observed, reference, (len(images), *reference.shape[1:]))
+    if obstacle:
+        return obstacle
+    metrics = compare(observed, reference, images)
+    if metrics.nonfinite:
+        return f"{metrics.nonfinite} of {observed.size} values are NaN or infinite"
+    return "; ".join(_single_image(metrics, min(IMAGE_ALLOWANCE * min(tolerance, LARGEST), LARGEST)))
+
+
 def _obstacle(
     observed: NDArray[np.floating], reference: NDArray[np.float64], expected_shape: tuple[int, ...]
 ) -> str | None:

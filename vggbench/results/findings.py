@@ -42,6 +42,11 @@ def _session_findings(cell: Cell, prepared: Prepared, session: SessionRecord) ->
     findings = [Finding("parity_failed", reason) for reason in session.parity.reasons]
     if not session.parity.passed and not findings:
         findings.append(Finding("parity_failed", "the outputs were not accepted"))
+    findings += [
+        Finding("parity_failed", f"after a timed {block.kind} block: {block.wrong}; reinstall the backend's library")
+        for block in session.blocks
+        if block.wrong
+    ]
     hashes = {session.artefact_sha256, session.parity.artefact_sha256, prepared.artefact.get("sha256")}
     if len(hashes) != 1:
         findings.append(Finding("failed", "the files timed, verified and planned are not the same; export again"))
