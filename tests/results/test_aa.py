@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes import fake_cell
+from tests.fakes import InlineWorker, fake_cell
 from tests.meta.repository import benchmark
 from tests.results.made import CELL, info, record, rounds
 from vggbench.measure.records import Failure, RoundRecord
@@ -87,3 +87,18 @@ def test_without_replicas_there_is_nothing_to_judge(tmp_path: Path, capsys):
 def test_where_there_is_no_run(tmp_path: Path, capsys):
     assert aa.main([str(tmp_path)]) == 2
     assert "holds no run" in capsys.readouterr().err
+
+
+def test_the_backend_that_does_nothing_is_measured_twice(inline_workers, monkeypatch, capsys):
+    monkeypatch.setattr(aa, "WorkerClient", InlineWorker)
+    code = aa.main(["--null", "6"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].startswith("| nothing null fp32 batch 1 | 0.0")
+    assert code == int(lines[2].endswith("| apart |"))
+    assert lines[-1].startswith(f"{int('overlap' in lines[2])} of 1 pairs overlap")
+
+
+@pytest.mark.parametrize("arguments", [[], ["somewhere", "--null", "6"]])
+def test_either_a_run_or_the_backend_that_does_nothing(arguments: list[str]):
+    with pytest.raises(SystemExit, match="2"):
+        aa.main(arguments)

@@ -33,7 +33,7 @@ def findings(cell: Cell, prepared: Prepared, records: Sequence[RoundRecord], pla
     if len(records) < planned and not any(gave_up(record) for record in records):
         text = f"{len(records)} of {planned} rounds were run; continue with --resume"
         found.append(Finding("failed", text))
-    found += _launch_findings(records)
+    found += launch_findings(records)
     found += _warmup_findings(records)
     return found
 
@@ -69,7 +69,7 @@ def _input_findings(found: InputRecord | None) -> list[Finding]:
     return [Finding("failed", f"{text}: the input was not varied; remove the reference from exports and run again")]
 
 
-def _launch_findings(records: Sequence[RoundRecord]) -> list[Finding]:
+def launch_findings(records: Sequence[RoundRecord]) -> list[Finding]:
     """Look whether the rounds are alike: where they are not, an interval over them need not hold."""
     seen = launches((record for record in records if record.failure is None), "compute")
     if not seen:
