@@ -50,6 +50,28 @@ def test_enough_is_not_done_before_it_has_seen_a_sample():
     assert (rule.done, rule.why) == (True, "time")
 
 
+@pytest.mark.parametrize(
+    ("sample_ns", "stopped", "why"),
+    [
+        (10, 10, "time"),  # there are as many as wanted when the time is over
+        (13, 8, "time"),
+        (15, 8, "samples"),
+        (25, 8, "samples"),  # eight take just twice the time
+        (26, 4, "time"),
+        (50, 3, "time"),
+        (200, 3, "time"),
+    ],
+)
+def test_enough_goes_on_for_wanted_samples_that_do_not_take_long(sample_ns: int, stopped: int, why: str):
+    rule = Enough(least_s=100e-9, least_samples=3, wanted_samples=8)
+    assert feed(rule, [sample_ns] * 20) == stopped
+    assert rule.why == why
+
+
+def test_enough_gives_up_going_on_when_requests_get_slower():
+    assert feed(Enough(least_s=100e-9, least_samples=3, wanted_samples=8), [20] * 5 + [200] * 5) == 6
+
+
 @pytest.mark.parametrize("count", [0, -1])
 def test_a_series_without_samples_is_refused(count: int):
     with pytest.raises(ValueError, match="at least one sample"):

@@ -18,6 +18,7 @@ class Timing:
     end_to_end_s: float
     throughput_s: float
     least_samples: int
+    wanted_samples: int
 
     @classmethod
     def of_seconds(cls, seconds: float) -> Timing:
@@ -30,6 +31,7 @@ class Timing:
             end_to_end_s=0.15 * seconds,
             throughput_s=0.3 * seconds,
             least_samples=3,  # a block's median ignores one outlier
+            wanted_samples=8,  # of a compute block, where movement is looked for (`stats.is_drifting`)
         )
 
     @property

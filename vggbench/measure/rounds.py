@@ -107,9 +107,10 @@ def _session(worker: WorkerClient, request: RoundRequest, in_flight: int, measur
 def _time_latency(worker: WorkerClient, request: RoundRequest) -> Blocks:
     timing = request.timing
     least = timing.least_samples
+    block = {"kind": "compute", "seconds": timing.compute_block_s, "least_samples": least}
     yield worker.call("warm", least_s=timing.warmup_least_s, most_s=timing.warmup_most_s)
     for _ in range(timing.compute_blocks):
-        yield worker.call("block", kind="compute", seconds=timing.compute_block_s, least_samples=least)
+        yield worker.call("block", **block, wanted_samples=timing.wanted_samples)
     yield worker.call("block", kind="end_to_end", seconds=timing.end_to_end_s, least_samples=least)
 
 

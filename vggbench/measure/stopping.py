@@ -26,31 +26,49 @@ class StoppingRule(Protocol):
 
 
 class Enough:
-    """Stops once both a number of samples and a sum of their times are reached."""
+    """Stops once both a number of samples and a sum of their times are reached.
 
-    def __init__(self, *, least_s: float, least_samples: int) -> None:
-        """Set both floors; `ValueError` for a series without a sample."""
+    It goes on to `wanted_samples`, where these take at most twice that time: more is not spent on what is only wanted.
+    """
+
+    _MOST_TIMES = 2  # the least time
+
+    def __init__(self, *, least_s: float, least_samples: int, wanted_samples: int = 0) -> None:
+        """Set both floors, and what is wanted beyond; `ValueError` for a series without a sample."""
         if least_samples < 1:
             raise ValueError(f"a series has at least one sample, not {least_samples}")
         self._least_ns = least_s * 1e9
         self._least_samples = least_samples
+        self._wanted_samples = wanted_samples
         self._total_ns = 0
         self._count = 0
+        self._went_on = False
 
     def add(self, sample_ns: int) -> None:
         """Count a sample."""
+        self._went_on = self._has_least
         self._total_ns += sample_ns
         self._count += 1
 
     @property
     def done(self) -> bool:
-        """Say whether both floors are reached."""
-        return self._count >= self._least_samples and self._total_ns >= self._least_ns
+        """Say whether both floors are reached, and what is wanted is there or would take too long."""
+        return self._has_least and (self._count >= self._wanted_samples or not self._can_go_on)
 
     @property
     def why(self) -> str:
-        """Return `time` once done."""
-        return "time" if self.done else ""
+        """Return `time` once done, or `samples` where it went on for the samples that are wanted."""
+        if not self.done:
+            return ""
+        return "samples" if self._went_on else "time"
+
+    @property
+    def _has_least(self) -> bool:
+        return self._count >= self._least_samples and self._total_ns >= self._least_ns
+
+    @property
+    def _can_go_on(self) -> bool:
+        return self._total_ns * self._wanted_samples <= self._MOST_TIMES * self._least_ns * self._count
 
 
 class Steady:

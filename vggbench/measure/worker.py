@@ -213,12 +213,12 @@ class Worker:
         block = self._timed(lambda: compute_block(self.session, self._ring, rule, kind="warmup"))
         return _plain(replace(block, samples_ns=(*self._verification_ns, *block.samples_ns)))
 
-    def block(self, *, kind: str, seconds: float, least_samples: int = 1) -> dict[str, Any]:
+    def block(self, *, kind: str, seconds: float, least_samples: int = 1, wanted_samples: int = 0) -> dict[str, Any]:
         """Time one block: `compute`, `end_to_end` or `throughput`."""
         if kind == "throughput":
             return _plain(self._timed(lambda: throughput_block(self.session, self._ring, seconds=seconds)))
         measure = {"compute": compute_block, "end_to_end": end_to_end_block}[kind]
-        rule = Enough(least_s=seconds, least_samples=least_samples)
+        rule = Enough(least_s=seconds, least_samples=least_samples, wanted_samples=wanted_samples)
         return _plain(self._timed(lambda: measure(self.session, self._ring, rule)))
 
     def _timed(self, measure: Callable[[], Block]) -> Block:

@@ -97,7 +97,9 @@ class Row:
         "Independent samples that would show the mean as well as all compute samples in the order of time do: what one "
         "round has in common counts once."
     )
-    stop_reason: str | None = _column("What ended the compute blocks.")
+    stop_reason: str | None = _column(
+        "What ended the compute blocks: `time`, or `samples` where one went on for the eight that show movement."
+    )
     warmup: str | None = _column("Rounds whose warm-up got steady, of all: `6/6`.")
     warmup_requests: float | None = _column(
         "Requests of a round's warm-up, those of the verification included: median over rounds."
