@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -29,6 +30,7 @@ def main(arguments: list[str] | None = None) -> None:
         except KeyboardInterrupt:  # while the app was still being imported; later it makes this `Interrupted`
             _complain("interrupted")
             code = _INTERRUPTED
+    gc.freeze()  # memory goes back with the process; searching torch's million objects for garbage takes a second first
     sys.exit(_flushed(code))
 
 

@@ -1,3 +1,4 @@
+import hashlib
 import json
 from pathlib import Path
 
@@ -7,11 +8,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.artefacts.networks import narrow
-from vggbench.artefacts.artefact import check_files
+from vggbench.artefacts.artefact import check_files, file_sha256
 from vggbench.artefacts.manifest import MANIFEST_NAME
-from vggbench.artefacts.weights import BLOCK_BYTES, WeightsReader, weights_artefact
+from vggbench.artefacts.streams import BLOCK_BYTES
+from vggbench.artefacts.weights import WeightsReader, weights_artefact, write_safetensors
 from vggbench.errors import ArtefactError
-from vggbench.models.weights import initial_state, load_module
+from vggbench.models.weights import initial_state, lazy_state, load_module
 
 
 def test_the_file_holds_the_weights_that_the_seed_draws(exports):
@@ -28,7 +30,7 @@ def test_the_file_holds_the_weights_that_the_seed_draws(exports):
 def test_it_is_written_once(exports, monkeypatch):
     spec = narrow(seed=1)
     first = weights_artefact(spec, exports)
-    monkeypatch.setattr("vggbench.models.weights.state_for", lambda spec: pytest.fail("drawn again"))
+    monkeypatch.setattr("vggbench.models.weights.lazy_state", lambda spec: pytest.fail("drawn again"))
     assert weights_artefact(spec, exports) == first
 
 
@@ -37,6 +39,14 @@ def test_another_torch_finds_the_same_file(exports, monkeypatch):
     first = weights_artefact(spec, exports)
     monkeypatch.setattr("importlib.metadata.version", lambda name: "99.0")
     assert weights_artefact(spec, exports) == first
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_the_file_is_the_one_that_safetensors_own_library_writes(tmp_path, batch_norm):
+    spec = narrow(batch_norm=batch_norm, classifier_width=700)  # larger than what is drawn at a time
+    save_file(initial_state(spec), tmp_path / "theirs")
+    assert write_safetensors(tmp_path / "ours", lazy_state(spec)) == file_sha256(tmp_path / "theirs")
+    assert (tmp_path / "ours").read_bytes() == (tmp_path / "theirs").read_bytes()
 
 
 def test_two_writings_are_the_same_bytes(tmp_path):
@@ -66,7 +76,11 @@ def test_the_reader_agrees_with_safetensors(tmp_path):
     assert reader.shapes == {key: tuple(tensor.shape) for key, tensor in stored.items()}
     for key, tensor in stored.items():
         np.testing.assert_array_equal(reader.tensor(key), tensor.numpy())
-        assert b"".join(bytes(block) for block in reader.blocks(key)) == tensor.numpy().tobytes()
+    content, digest = dict.fromkeys(stored, b""), hashlib.sha256()
+    for key, piece in reader.stream(digest):
+        content[key] += piece
+    assert content == {key: tensor.numpy().tobytes() for key, tensor in stored.items()}
+    assert digest.hexdigest() == file_sha256(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff" * 100, b"\x03" + bytes(7) + b"[1]"], ids=["empty", "noise", "list"])
@@ -82,4 +96,4 @@ def test_a_file_that_ends_too_soon_is_named(tmp_path):
     save_file({"a": torch.zeros(100)}, path)
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ArtefactError, match="the file ends inside a; remove its folder"):
-        list(WeightsReader(path).blocks("a"))
+        list(WeightsReader(path).stream(hashlib.sha256()))

@@ -7,8 +7,9 @@ from torch import nn
 
 from vggbench.errors import WeightsError
 from vggbench.models.configs import VARIANTS
+from vggbench.models.initialization import NormalTensor
 from vggbench.models.spec import make_spec
-from vggbench.models.weights import build_module, empty_module, initial_state, load_module, state_for
+from vggbench.models.weights import build_module, empty_module, initial_state, lazy_state, load_module, state_for
 
 DEEP = "8,8,M,16,16,M,32,32,32,32,M,64,64,64,64,M,64,64,64,64,M"  # vgg19, eight times narrower
 SMALL = {"config": "4,M,6@1,M", "input_size": 16, "num_classes": 5, "classifier_width": 12}
@@ -77,6 +78,22 @@ def test_no_two_tensors_are_drawn_alike():
     offsets = [value for key, value in state.items() if key.endswith(("bias", "running_mean")) and len(value) == 64]
     drawn = [tuple((value / value.abs().max()).tolist()) for value in offsets]
     assert len(set(drawn)) == len(drawn) > 10
+
+
+@pytest.mark.parametrize("count", [1, 15, 16, 17, 64, 100, 127, 128, 4099])
+@pytest.mark.parametrize("buffer", [32, 64, 1024])
+def test_a_tensor_drawn_in_pieces_is_the_one_drawn_at_once(count, buffer):
+    tensor = NormalTensor(torch.Size([count]), std=0.3, seed=7)
+    pieces = [piece.clone() for piece in tensor.pieces(torch.empty(buffer))]
+    assert torch.equal(torch.cat(pieces), tensor.whole())
+
+
+def test_large_tensors_are_left_to_be_drawn():
+    lazy, state = lazy_state(small()), initial_state(small())
+    assert {key for key, entry in lazy.items() if isinstance(entry, NormalTensor)} == {
+        key for key in state if key.endswith("weight")
+    }
+    assert all(torch.equal(entry, state[key]) for key, entry in lazy.items() if not key.endswith("weight"))
 
 
 def test_the_global_generator_is_neither_used_nor_moved():

@@ -83,9 +83,13 @@ def check_files(artefact: Artefact) -> None:
         path = Path(artefact.folder) / name
         if not path.is_file():
             raise ArtefactError(f"{path}: the file is missing; remove the folder and export again")
-        found = file_sha256(path)
-        if found != expected:
-            raise ArtefactError(
-                f"{path}: SHA-256 is {found[:12]}..., the manifest says {expected[:12]}...; "
-                "remove the folder and export again"
-            )
+        check_hash(path, file_sha256(path), expected)
+
+
+def check_hash(path: Path, found: str, expected: str) -> None:
+    """Raise `ArtefactError` where the SHA-256 of a file is not the one of its manifest."""
+    if found != expected:
+        raise ArtefactError(
+            f"{path}: SHA-256 is {found[:12]}..., the manifest says {expected[:12]}...; "
+            "remove the folder and export again"
+        )

@@ -7,15 +7,16 @@ the fold costs no more than the rounding of its result.
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vggbench.artefacts.artefact import Artefact, check_hash
+from vggbench.artefacts.streams import HashedFile
 from vggbench.artefacts.weights import WeightsReader
 
 ALIGNMENT = 4096  # bytes, a page: readers map tensors where they lie
@@ -38,31 +39,25 @@ class DataFile:
     sha256: str
 
 
-def write_external_data(weights: Path, keys: Iterable[str], path: Path) -> DataFile:
-    """Write the fp32 tensors of `keys` one after the other, batch norms folded in, and say where they lie."""
-    reader = WeightsReader(weights)
-    digest = hashlib.sha256()
+def write_external_data(weights: Artefact, keys: Collection[str], path: Path) -> DataFile:
+    """Write the fp32 tensors of `keys` in the weights file's order, batch norms folded in, and say where they lie.
+
+    Raises `ArtefactError` if the weights file is not what its manifest says: it is hashed as it is read.
+    """
+    reader = WeightsReader(weights.path)
+    norms = {key: norm for key in keys if f"{(norm := _norm_after(key))}.running_var" in reader.shapes}
+    wanted, digest = set(keys), hashlib.sha256()
     extents: dict[str, Extent] = {}
-    end = 0
-    with path.open("wb") as file:
-        for key in keys:
-            offset = end + -end % ALIGNMENT
-            # Lazily, one block at a time: the reader hands out the same buffer again and again.
-            for block in chain([bytes(offset - end)], _blocks(reader, key)):
-                file.write(block)
-                digest.update(block)
-            end = file.tell()
-            extents[key] = Extent(offset, end - offset)
-        file.flush()
-        os.fsync(file.fileno())  # the store does it again, when nothing is left to do: here nobody waits for it
-    return DataFile(extents, digest.hexdigest())
-
-
-def _blocks(reader: WeightsReader, key: str) -> Iterator[bytes | memoryview]:
-    norm = _norm_after(key)
-    if f"{norm}.running_var" not in reader.shapes:
-        return reader.blocks(key)
-    return iter([folded(reader, key, norm).astype("<f4").tobytes()])
+    with HashedFile(path) as file:
+        for key, content in reader.stream(digest):
+            if key not in wanted or (key in extents and key in norms):
+                continue
+            if key not in extents:
+                file.write(bytes(-file.offset % ALIGNMENT))
+                extents[key] = Extent(file.offset, 4 * math.prod(reader.shapes[key]))
+            file.write(folded(reader, key, norms[key]).astype("<f4").tobytes() if key in norms else content)
+    check_hash(weights.path, digest.hexdigest(), weights.files[weights.main])
+    return DataFile(extents, file.sha256)
 
 
 def _norm_after(key: str) -> str:

@@ -6,15 +6,16 @@ Imports torch and onnx inside its functions, and none of them when the file exis
 from __future__ import annotations
 
 import hashlib
-from concurrent.futures import ThreadPoolExecutor
+import sys
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-from vggbench.artefacts.artefact import Artefact, check_files
+from vggbench.artefacts.artefact import Artefact
 from vggbench.artefacts.external_data import DataFile, write_external_data
 from vggbench.artefacts.manifest import canonical_json
-from vggbench.artefacts.store import Request, Written, portable_spec, prepare, tool_versions
-from vggbench.artefacts.weights import weights_artefact
+from vggbench.artefacts.store import Request, Written, garbage_left, portable_spec, prepare, tool_versions
+from vggbench.artefacts.weights import has_weights, weights_artefact
 from vggbench.errors import RequestError
 from vggbench.models.layers import mac_layers
 from vggbench.models.spec import ModelSpec
@@ -28,7 +29,8 @@ DATA_FILE = "model.onnx.data"
 DEFAULT_OPSET = 20  # what torch's exporter recommends; has every type this project exports to but bf16
 OPSETS = range(18, 26)  # 18 is the lowest that the exporter writes (asked for less, it says nothing); 25 the last tried
 EXPORTERS = ("torch", "onnx", "onnxscript", "onnx-ir")
-EXPORT_SCHEME = 1  # raised when this package writes another file for the same request
+EXPORT_SCHEME = 2  # raised when this package writes another file for the same request
+SWITCH_INTERVAL_S = 0.0005  # a tenth of Python's own
 SPEC_PROPERTY, VERSION_PROPERTY = "vggbench.model_spec", "vggbench.version"
 
 
@@ -59,9 +61,18 @@ def onnx_artefact(
         ExportError: the exporter failed, or wrote something other than what was asked.
     """
     check_request(spec, opset, dynamic)
-    weights = weights or weights_artefact(spec, exports)
-    request = _request(spec, weights, opset)
-    return prepare(request, exports, lambda folder: _write(spec, opset, weights, folder), hash_existing=hash_existing)
+    with garbage_left(), _Tracing(spec, opset) as tracing:
+        if weights is None:
+            if not has_weights(spec, exports):
+                tracing.start()  # there cannot be a file of weights that are still to be drawn
+            weights = weights_artefact(spec, exports)
+        made_of = weights
+        return prepare(
+            _request(spec, weights, opset),
+            exports,
+            lambda folder: _write(spec, opset, made_of, folder, tracing),
+            hash_existing=hash_existing,
+        )
 
 
 def check_request(spec: ModelSpec, opset: int, dynamic: tuple[str, ...] = ("batch",)) -> None:
@@ -93,16 +104,47 @@ def _request(spec: ModelSpec, weights: Artefact, opset: int) -> Request:
     )
 
 
-def _write(spec: ModelSpec, opset: int, weights: Artefact, folder: Path) -> Written:
-    """Write both files: the weights by a thread of their own, since reading, hashing and writing leave Python alone."""
+class _Tracing:
+    """Traces the graph, which knows no weights, in a thread of its own while these are drawn, hashed and written.
+
+    Those leave Python alone for most of the time; a thread that traces would keep them waiting for it 5 ms each time.
+    """
+
+    def __init__(self, spec: ModelSpec, opset: int) -> None:
+        self._spec = spec
+        self._opset = opset
+        self._pool = ThreadPoolExecutor(max_workers=1)
+        self._model: Future[onnx_ir.Model] | None = None
+        self._switch_interval_s = sys.getswitchinterval()
+
+    def __enter__(self) -> Self:
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._pool.shutdown()
+        sys.setswitchinterval(self._switch_interval_s)
+
+    def start(self) -> None:
+        """Begin, unless it has begun."""
+        import torch  # noqa: F401 - by one thread, before two need it
+
+        self._model = self._model or self._pool.submit(_trace, self._spec, self._opset)
+
+    def model(self) -> onnx_ir.Model:
+        """Wait for the graph; raises what tracing raises."""
+        self.start()
+        assert self._model is not None
+        return self._model.result()
+
+
+def _write(spec: ModelSpec, opset: int, weights: Artefact, folder: Path, tracing: _Tracing) -> Written:
     from vggbench.artefacts.onnx_check import check_onnx
 
+    tracing.start()
     keys = [f"{layer.name}.{parameter}" for layer in mac_layers(spec) for parameter in ("weight", "bias")]
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        copying = pool.submit(_copy_weights, weights, keys, folder / DATA_FILE)
-        model = _trace(spec, opset)
-        data = copying.result()
-    content = _serialised(spec, model, data)
+    data = write_external_data(weights, keys, folder / DATA_FILE)
+    content = _serialised(spec, tracing.model(), data)
     (folder / ONNX_FILE).write_bytes(content)
     inputs, outputs = check_onnx(spec, opset, folder / ONNX_FILE)
     hashes = {ONNX_FILE: hashlib.sha256(content).hexdigest(), DATA_FILE: data.sha256}
@@ -113,11 +155,6 @@ def _trace(spec: ModelSpec, opset: int) -> onnx_ir.Model:
     from vggbench.artefacts.graph import skeleton, trace
 
     return trace(spec, skeleton(spec), opset)
-
-
-def _copy_weights(weights: Artefact, keys: list[str], path: Path) -> DataFile:
-    check_files(weights)
-    return write_external_data(weights.path, keys, path)
 
 
 def _serialised(spec: ModelSpec, model: onnx_ir.Model, data: DataFile) -> bytes:

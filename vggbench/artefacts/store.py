@@ -138,6 +138,11 @@ def _is_of_memory(error: MemoryError | RuntimeError) -> bool:
     return isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error)
 
 
+def exists(request: Request, exports: Path) -> bool:
+    """Whether the artefact was made already; nothing in it is looked at."""
+    return (exports.absolute() / request.folder).exists()
+
+
 def read_artefact(folder: Path) -> Artefact:
     """Return the artefact that a folder holds, without reading the files themselves.
 
@@ -238,7 +243,7 @@ def _make(folder: Path, request: Request, write: Callable[[Path], Written]) -> A
     unfinished.mkdir()
     try:
         start = time.perf_counter()
-        with _garbage_left():
+        with garbage_left():
             written = write(unfinished)
         _finish(unfinished, request, written, time.perf_counter() - start)
         unfinished.rename(folder)
@@ -250,7 +255,7 @@ def _make(folder: Path, request: Request, write: Callable[[Path], Written]) -> A
 
 
 @contextmanager
-def _garbage_left() -> Iterator[None]:
+def garbage_left() -> Iterator[None]:
     """Collect no garbage: writers load torch and its exporter, a million objects that stay and are slow to search."""
     enabled = gc.isenabled()
     gc.disable()
@@ -258,7 +263,15 @@ def _garbage_left() -> Iterator[None]:
         yield
     finally:
         if enabled:
+            _take_as_old()
             gc.enable()
+
+
+def _take_as_old() -> None:
+    """Let new objects count as old ones, or the very next one would have them all searched: half a second."""
+    if not gc.get_freeze_count():  # else it would give back what somebody froze for good
+        gc.freeze()
+        gc.unfreeze()
 
 
 def _finish(folder: Path, request: Request, written: Written, seconds: float) -> None:

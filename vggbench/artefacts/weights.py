@@ -5,30 +5,49 @@ Imports torch only when there is a file to write; reading a file back needs none
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vggbench.artefacts.artefact import Artefact
-from vggbench.artefacts.store import Request, Written, prepare, tool_versions
+from vggbench.artefacts.store import Request, Written, exists, prepare, tool_versions
+from vggbench.artefacts.streams import HashedFile, read_blocks
 from vggbench.errors import ArtefactError
 from vggbench.models.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vggbench.models.initialization import LazyState, NormalTensor
 
 WEIGHTS_FILE = "model.safetensors"
 # Raised when models/initialization.py draws other numbers for the same seed, so that no file of the old scheme is
 # taken for one of the new. The torch that drew them is not part of the key: weights outlive an upgrade.
 GENERATION_SCHEME = 1
-BLOCK_BYTES = 16 << 20  # of a tensor in memory at a time: larger blocks are not faster
 LENGTH_BYTES = 8  # in front of the header
-SAFETENSORS_TYPES = {"F32": "<f4", "I64": "<i8"}  # those that a network's state has
+HEADER_ALIGNMENT = 8  # the header is filled up with blanks to it
+PIECE_ELEMENTS = 1 << 20  # of a tensor, drawn at a time: few enough to be in the cache still when they are copied
+# of a tensor that are drawn at a time: few enough to be still in the cache when they are copied
+SAFETENSORS_TYPES = {"I64": "<i8", "F32": "<f4"}  # those that a network's state has, the widest first as in the file
 
 
 def weights_artefact(spec: ModelSpec, exports: Path) -> Artefact:
     """Return the spec's weights as one file, written once and then found again."""
-    request = Request(
+    return prepare(_request(spec), exports, lambda folder: _write(spec, folder))
+
+
+def has_weights(spec: ModelSpec, exports: Path) -> bool:
+    """Whether the spec's weights were written already."""
+    return exists(_request(spec), exports)
+
+
+def _request(spec: ModelSpec) -> Request:
+    return Request(
         kind="weights",
         format="safetensors",
         main=WEIGHTS_FILE,
@@ -36,21 +55,50 @@ def weights_artefact(spec: ModelSpec, exports: Path) -> Artefact:
         precision="fp32",
         material={"spec": spec.digest(), "scheme": GENERATION_SCHEME},
     )
-    return prepare(request, exports, lambda folder: _write(spec, folder))
 
 
 def _write(spec: ModelSpec, folder: Path) -> Written:
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
+    from vggbench.models.weights import lazy_state
 
-    from vggbench.models.weights import state_for
+    sha256 = write_safetensors(folder / WEIGHTS_FILE, lazy_state(spec))
+    return Written(tools=tool_versions("torch"), sha256={WEIGHTS_FILE: sha256})
 
-    state = state_for(spec)
-    try:
-        save_file(state, folder / WEIGHTS_FILE)
-    except SafetensorError as error:  # what it says of a full disk too
-        raise OSError(str(error)) from error
-    return Written(tools=tool_versions("torch", "safetensors"))
+
+def write_safetensors(path: Path, state: LazyState) -> str:
+    """Write a state as safetensors' own library does, to the bit; return the SHA-256.
+
+    Large tensors are drawn on the way. The library wants all of them in memory before it writes the first byte.
+    """
+    import torch
+
+    kinds = {key: "I64" if getattr(entry, "dtype", None) == torch.int64 else "F32" for key, entry in state.items()}
+    ranks = list(SAFETENSORS_TYPES)
+    keys = sorted(state, key=lambda key: (ranks.index(kinds[key]), key))
+    buffer = torch.empty(PIECE_ELEMENTS)
+    with HashedFile(path) as file:
+        file.write(_header({key: (kinds[key], tuple(state[key].shape)) for key in keys}))
+        for key in keys:
+            for piece in _pieces(state[key], buffer):
+                file.write(piece.numpy().data.cast("B"))
+    return file.sha256
+
+
+def _header(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> bytes:
+    """Return the beginning of a file with these tensors, type and shape by key, in this order."""
+    entries = {}
+    end = 0
+    for key, (kind, shape) in tensors.items():
+        first, end = end, end + int(np.prod(shape, dtype=np.int64)) * np.dtype(SAFETENSORS_TYPES[kind]).itemsize
+        entries[key] = {"dtype": kind, "shape": list(shape), "data_offsets": [first, end]}
+    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % HEADER_ALIGNMENT)
+    return len(text).to_bytes(LENGTH_BYTES, "little") + text
+
+
+def _pieces(entry: Tensor | NormalTensor, buffer: Tensor) -> Iterator[Tensor]:
+    from vggbench.models.initialization import NormalTensor
+
+    return entry.pieces(buffer) if isinstance(entry, NormalTensor) else iter([entry.reshape(-1)])
 
 
 class WeightsReader:
@@ -72,6 +120,12 @@ class WeightsReader:
         self._start = LENGTH_BYTES + length
 
     @property
+    def _places(self) -> dict[str, tuple[int, int]]:
+        """First byte in the file and the one behind the last, by key in the file's order."""
+        places = {key: entry["data_offsets"] for key, entry in self._header.items()}
+        return {key: (self._start + first, self._start + end) for key, (first, end) in places.items()}
+
+    @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape by key."""
         return {key: tuple(entry["shape"]) for key, entry in self._header.items()}
@@ -85,16 +139,15 @@ class WeightsReader:
         )
         return flat.reshape(entry["shape"])
 
-    def blocks(self, key: str) -> Iterator[memoryview]:
-        """Yield a tensor's bytes; a block is valid until the next one is asked for."""
-        first, end = self._header[key]["data_offsets"]
-        buffer = memoryview(bytearray(min(BLOCK_BYTES, end - first)))
-        with self.path.open("rb", buffering=0) as file:
-            file.seek(self._start + first)
-            left = end - first
-            while left:
-                count = file.readinto(buffer[: min(len(buffer), left)])
-                if not count:
-                    raise ArtefactError(f"{self.path}: the file ends inside {key}; remove its folder and export again")
-                yield buffer[:count]
-                left -= count
+    def stream(self, digest: hashlib._Hash) -> Iterator[tuple[str, memoryview]]:
+        """Yield (key, bytes) from the file's front to its back and hash all of it; bytes are valid until the next."""
+        end = 0
+        for block in read_blocks(self.path):
+            digest.update(block)
+            start, end = end, end + len(block)
+            for key, (first, last) in self._places.items():
+                if first < end and last > start:
+                    yield key, block[max(first - start, 0) : last - start]
+        for key, (_first, last) in self._places.items():
+            if last > end:
+                raise ArtefactError(f"{self.path}: the file ends inside {key}; remove its folder and export again")

@@ -130,15 +130,11 @@ class _Jobs:
             display.finished()
 
     def _export(self, spec: ModelSpec, display: _Display) -> Artefact:
-        from vggbench.artefacts.onnx import DEFAULT_OPSET, check_request, onnx_artefact
-        from vggbench.artefacts.weights import weights_artefact
+        from vggbench.artefacts.onnx import DEFAULT_OPSET, onnx_artefact
 
         opset = DEFAULT_OPSET if self._opset is None else self._opset
-        check_request(spec, opset)
-        display.doing(f"{spec.variant}: weights")
-        weights = weights_artefact(spec, self._exports)
-        display.doing(f"{spec.variant}: ONNX")
-        return onnx_artefact(spec, self._exports, weights, opset, hash_existing=True)
+        display.doing(spec.variant)
+        return onnx_artefact(spec, self._exports, opset=opset, hash_existing=True)
 
 
 def _record(spec: ModelSpec, artefact: Artefact) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +31,44 @@ KAIMING_GAIN = 2.0  # a ReLU lets half of the second moment through
 OFFSET = 0.2  # biases and means over the spread: losing one shows, and the constant part does not bury the signal
 NEAREST, FURTHEST = 0.5, 1.5  # each draw over its scale: none is so near to nothing (or to 1) that it could be dropped
 POOL_GAIN = 1.5  # second moment after a 2x2 max pool over the one before, between 1 (equal pixels) and about 3.1
+NORMAL_GROUP = 16  # values that torch draws together on a CPU
 LRN_GAIN = 2.0**-1.5  # (k^-beta)^2 with k = 2 and beta = 0.75: what LRN does where activations are small
+
+
+@dataclass(frozen=True, slots=True)
+class NormalTensor:
+    """An fp32 tensor that is drawn from N(0, std) only when it is wanted, whole or in pieces, to the same bits.
+
+    Attributes:
+        seed: of its own generator.
+    """
+
+    shape: torch.Size
+    std: float
+    seed: int
+
+    def whole(self) -> Tensor:
+        """Draw it at once."""
+        return torch.empty(self.shape).normal_(0, self.std, generator=self._generator())
+
+    def pieces(self, buffer: Tensor) -> Iterator[Tensor]:
+        """Draw it from front to back into a flat buffer of some multiple of 16; a piece is valid until the next.
+
+        torch fills 16 values at a time, and the last 16 once more where they do not come out even: so a piece has a
+        multiple of 16, and the last one has 16 at least.
+        """
+        generator, left = self._generator(), self.shape.numel()
+        while left:
+            count = min(buffer.numel(), left)
+            count -= NORMAL_GROUP if 0 < left - count < NORMAL_GROUP else 0
+            yield buffer[:count].normal_(0, self.std, generator=generator)
+            left -= count
+
+    def _generator(self) -> torch.Generator:
+        return torch.Generator("cpu").manual_seed(self.seed)
+
+
+LazyState = Mapping[str, Tensor | NormalTensor]
 
 
 def draw_state(network: nn.Module, *, seed: int, published: bool) -> dict[str, Tensor]:
@@ -38,8 +77,14 @@ def draw_state(network: nn.Module, *, seed: int, published: bool) -> dict[str, T
     Each tensor has a generator of its own, seeded by the seed and its key: the global generator is left alone, a layer
     keeps its weights when another changes, and both forms of one seed share their weights.
     """
+    lazy = plan_state(network, seed=seed, published=published)
+    return {key: entry.whole() if isinstance(entry, NormalTensor) else entry for key, entry in lazy.items()}
+
+
+def plan_state(network: nn.Module, *, seed: int, published: bool) -> LazyState:
+    """Return what `draw_state` does with the large tensors not drawn yet."""
     drawing = _Drawing(seed, published=published)
-    return {key: tensor for name, layer in network.named_modules() for key, tensor in drawing.draw(name, layer).items()}
+    return {key: entry for name, layer in network.named_modules() for key, entry in drawing.draw(name, layer).items()}
 
 
 class _Drawing:
@@ -50,9 +95,9 @@ class _Drawing:
         self._published = published
         self._moment = 1.0
 
-    def draw(self, name: str, layer: nn.Module) -> dict[str, Tensor]:
+    def draw(self, name: str, layer: nn.Module) -> LazyState:
         """Return the layer's tensors, none for a layer without, and step over it."""
-        tensors: dict[str, Tensor] = {}
+        tensors: LazyState = {}
         if isinstance(layer, nn.Conv2d | nn.Linear):
             tensors = self._weighted(name, layer)
         elif isinstance(layer, nn.BatchNorm2d):
@@ -65,15 +110,15 @@ class _Drawing:
             self._moment *= LRN_GAIN
         return {f"{name}.{part}": tensor for part, tensor in tensors.items()}
 
-    def _weighted(self, name: str, layer: nn.Conv2d | nn.Linear) -> dict[str, Tensor]:
+    def _weighted(self, name: str, layer: nn.Conv2d | nn.Linear) -> LazyState:
         shape = layer.weight.shape
         fan_in, fan_out = shape[1:].numel(), shape[0] * shape[2:].numel()
         std = LINEAR_STD if isinstance(layer, nn.Linear) else math.sqrt(KAIMING_GAIN / fan_out)
         self._moment *= fan_in * std**2
-        weight = torch.empty(shape).normal_(0, std, generator=self._generator(f"{name}.weight"))
+        weight = NormalTensor(shape, std, self._seed_of(f"{name}.weight"))
         return {"weight": weight, "bias": self._offsets(f"{name}.bias", shape[0])}
 
-    def _batch_norm(self, name: str, channels: int) -> dict[str, Tensor]:
+    def _batch_norm(self, name: str, channels: int) -> LazyState:
         tracked = {"num_batches_tracked": torch.zeros((), dtype=torch.int64)}
         if self._published:
             one, zero = torch.ones(channels), torch.zeros(channels)
@@ -95,5 +140,8 @@ class _Drawing:
         return torch.empty(count).uniform_(NEAREST, FURTHEST, generator=self._generator(key))
 
     def _generator(self, key: str) -> torch.Generator:
+        return torch.Generator("cpu").manual_seed(self._seed_of(key))
+
+    def _seed_of(self, key: str) -> int:
         digest = hashlib.sha256(f"{self._seed}/{key}".encode()).digest()
-        return torch.Generator("cpu").manual_seed(int.from_bytes(digest[:4]))  # the generator uses 32 bits of a seed
+        return int.from_bytes(digest[:4])  # the generator uses 32 bits of a seed

@@ -16,6 +16,7 @@ from vggbench.models.weights_file import State, fitted, read_state, refuse_nonfi
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from vggbench.models.initialization import LazyState
     from vggbench.models.vgg import VGG
 
 
@@ -38,6 +39,15 @@ def state_for(spec: ModelSpec) -> State:
     state = fitted(read_state(path), empty_module(spec).state_dict(), source=path.name, variant=spec.variant)
     refuse_nonfinite(state, path.name)
     return state
+
+
+def lazy_state(spec: ModelSpec) -> LazyState:
+    """Return `state_for`, the large tensors that a seed decides not drawn yet."""
+    from vggbench.models.initialization import plan_state
+
+    if not spec.has_generated_weights:
+        return state_for(spec)
+    return plan_state(empty_module(spec), seed=spec.seed, published=spec.weights == "init")
 
 
 def build_module(spec: ModelSpec, state: Mapping[str, Tensor] | None = None) -> VGG:
