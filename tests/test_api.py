@@ -13,6 +13,7 @@ import pytest
 import vggbench
 from tests.fakes import SPEC
 from vggbench.artefacts import onnx
+from vggbench.artefacts.onnx_form import OnnxForm
 from vggbench.errors import RequestError, RunFolderError, UnknownVariantError
 from vggbench.results.columns import COLUMNS
 from vggbench.results.run_info import FILE_NAME
@@ -95,9 +96,10 @@ def test_exporting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     asked = []
     monkeypatch.setattr(onnx, "onnx_artefact", lambda *given, **named: asked.append((*given, named)))
     vggbench.export(exports=str(tmp_path), **TINY)
-    vggbench.export("D", opset=0)
-    assert asked[0] == (SPEC, tmp_path, {"opset": onnx.DEFAULT_OPSET, "hash_existing": True})
-    assert (asked[1][0].variant, asked[1][1:]) == ("vgg16", (Path("exports"), {"opset": 0, "hash_existing": True}))
+    vggbench.export("D", opset=0, fold_batch_norm=False, external_data=False)
+    assert asked[0] == (SPEC, tmp_path, {"form": OnnxForm(), "hash_existing": True})
+    form = OnnxForm(opset=0, fold_batch_norm=False, external_data=False)
+    assert (asked[1][0].variant, asked[1][1:]) == ("vgg16", (Path("exports"), {"form": form, "hash_existing": True}))
 
 
 def test_building():

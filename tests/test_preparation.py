@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests import network_files
 from tests.fakes import SPEC, fake_cell, fake_plan
 from vggbench.artefacts.artefact import check_files
+from vggbench.artefacts.network_file import network_artefact, read_network_file
 from vggbench.errors import ArtefactError, ExportError
 from vggbench.models.layers import totals, walk
 from vggbench.models.spec import make_spec
-from vggbench.preparation import materials, prepare_all
+from vggbench.plan import Cell
+from vggbench.preparation import materials, missing_bytes, prepare_all
 from vggbench.results.run_info import Prepared
 
 
@@ -33,9 +37,36 @@ def test_a_coarser_precision_has_a_wider_tolerance(fake_exports: Path):
 @pytest.mark.slow
 @pytest.mark.parametrize(("backend", "kind"), [("torch", "weights"), ("onnxruntime", "onnx")])
 def test_the_materials_of_a_real_cell(tmp_path: Path, backend: str, kind: str):
+    plan = fake_plan(fake_cell(backend=backend))
+    assert missing_bytes(plan, tmp_path) > 0
     found = materials(fake_cell(backend=backend), tmp_path)
+    assert missing_bytes(plan, tmp_path) == 0
     assert (found.artefact.kind, found.reference.kind) == (kind, "reference")
     assert materials(fake_cell(backend=backend), tmp_path) == found
+
+
+def test_what_a_plan_writes_is_counted_once_a_network(tmp_path: Path):
+    def needed(*cells: Cell) -> int:
+        return missing_bytes(fake_plan(*cells), tmp_path)
+
+    torch, onnx = fake_cell(backend="torch"), fake_cell(backend="onnxruntime")
+    assert needed(fake_cell()) == needed(replace(onnx, unsupported="no")) == 0
+    weights = totals(walk(SPEC)).weight_bytes
+    assert needed(torch) > weights + 8 * 4 * 3 * 32**2  # the reference's images
+    assert needed(onnx) > needed(torch) + weights
+    assert needed(torch, onnx, replace(onnx, batch_size=7), fake_cell()) == needed(onnx)
+    other = fake_cell(backend="torch", spec=make_spec("vgg16"))
+    assert needed(torch, other) == needed(torch) + needed(other)
+    assert needed(other) > totals(walk(make_spec("vgg16"))).weight_bytes
+
+
+def test_a_file_of_ones_own_is_counted_while_it_is_not_copied(tmp_path: Path):
+    network = read_network_file(str(network_files.write(tmp_path / "net.onnx")))
+    plan = fake_plan(replace(fake_cell(backend="onnxruntime"), spec=network))
+    size = (tmp_path / "net.onnx").stat().st_size
+    assert size < missing_bytes(plan, tmp_path / "exports") < size + 200_000
+    network_artefact(network, tmp_path / "exports")
+    assert missing_bytes(plan, tmp_path / "exports") == 0
 
 
 def test_every_cell_is_prepared_and_said(fake_exports: Path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from tests.fakes import fake_cell, fake_plan
 from tests.results.made import timed
 from tests.running import TWO, Watcher, made, measured, start
-from vggbench.errors import ExportError, RunFolderError
+from vggbench.errors import DiskSpaceError, ExportError, RunFolderError
 from vggbench.measure.records import RoundRecord
 from vggbench.measure.request import RoundRequest
 from vggbench.measure.rounds import run_round
@@ -39,6 +40,16 @@ def test_a_run_writes_everything_and_returns_its_rows(places: Places):
     assert all(row.artefact_sha256 == row.verified_sha256 is not None for row in rows)
     names = {path.name for path in places.folder.iterdir()} - {".lock"}
     assert names == {FILE_NAME, JOURNAL_NAME, "results.csv", "samples.parquet", "summary.md"}
+
+
+def test_too_little_room_is_said_before_anything_is_written(places: Places, monkeypatch: pytest.MonkeyPatch):
+    plan = fake_plan(fake_cell(backend="torch"))
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=1000))
+    with pytest.raises(DiskSpaceError, match=r"MiB are needed at .*, 0 MiB are free"):
+        start(plan, places)
+    with pytest.raises(DiskSpaceError, match="make room there or name another folder"):
+        verify_plan(plan, places.exports, backend_versions={})
+    assert not places.folder.exists()
 
 
 @pytest.mark.parametrize(

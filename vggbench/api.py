@@ -30,17 +30,28 @@ def build(variant: str | None = None, **shape: Any) -> VGG:
 
 
 def export(
-    variant: str | None = None, *, exports: str | Path = "exports", opset: int | None = None, **shape: Any
+    variant: str | None = None,
+    *,
+    exports: str | Path = "exports",
+    opset: int | None = None,
+    fold_batch_norm: bool = True,
+    external_data: bool = True,
+    **shape: Any,
 ) -> Artefact:
     """Write the network as ONNX, unless that file exists already, and return the artefact; `path` is the file.
 
-    `shape` as in `build`. Raises `ExportError` if the exporter fails or writes something else than was asked, and
-    `ArtefactError` if a file that exists is not what its manifest says.
+    Batch norms are folded into the convolutions before them or stay nodes; weights lie beside the graph or inside its
+    file. `shape` as in `build`. Raises `ExportError` if the exporter fails or writes something else than was asked,
+    `DiskSpaceError` before anything is written if there is no room for it, and `ArtefactError` if a file that exists is
+    not what its manifest says.
     """
-    from vggbench.artefacts.onnx import DEFAULT_OPSET, onnx_artefact
+    from vggbench.artefacts.onnx import onnx_artefact
+    from vggbench.artefacts.onnx_form import DEFAULT_OPSET, OnnxForm
 
-    asked = DEFAULT_OPSET if opset is None else opset
-    return onnx_artefact(_spec(variant, shape), Path(exports), opset=asked, hash_existing=True)
+    form = OnnxForm(
+        opset=DEFAULT_OPSET if opset is None else opset, fold_batch_norm=fold_batch_norm, external_data=external_data
+    )
+    return onnx_artefact(_spec(variant, shape), Path(exports), form=form, hash_existing=True)
 
 
 def verify(

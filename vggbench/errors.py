@@ -8,6 +8,7 @@ Imports nothing of vggbench. The tree:
     │   ├── UnknownVariantError
     │   ├── WeightsError           a weights file that does not fit or cannot be read
     │   ├── ArtefactError          files that are not what their manifest says
+    │   ├── DiskSpaceError         the disk has no room for what was asked
     │   ├── PlanError              a plan file with a wrong key, type or value
     │   └── RunFolderError         a run folder that cannot be read, written or resumed
     ├── Inconclusive               3
@@ -61,6 +62,10 @@ class WeightsError(RequestError):
 
 class ArtefactError(RequestError):
     """Files that are not what their manifest says."""
+
+
+class DiskSpaceError(RequestError):
+    """No room on the disk for what was asked, said before any of it is written."""
 
 
 class PlanError(RequestError):

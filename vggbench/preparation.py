@@ -86,6 +86,28 @@ def _files_of_file(network: NetworkFile, exports: Path) -> tuple[Artefact, Artef
     return artefact, self_reference_artefact(network, exports, artefact)
 
 
+def missing_bytes(plan: Plan, exports: Path) -> int:
+    """Return how much `prepare_all` would write for a plan, at most."""
+    kinds: dict[Network, set[str]] = {}
+    for cell in plan.cells:
+        if not cell.unsupported:
+            kinds.setdefault(cell.spec, set()).add(find_backend(cell.backend).artefact_kind)
+    return sum(_missing_bytes(network, found, exports) for network, found in kinds.items())
+
+
+def _missing_bytes(network: Network, kinds: set[str], exports: Path) -> int:
+    from vggbench.artefacts import network_file, onnx, weights
+    from vggbench.parity import reference
+
+    if isinstance(network, NetworkFile):
+        missing = network_file.missing_bytes(network, exports)
+        return missing and missing + reference.reference_bytes(network)
+    if kinds == {"script"}:  # a few hundred bytes
+        return 0
+    missing = onnx.missing_bytes(network, exports) if "onnx" in kinds else weights.missing_bytes(network, exports)
+    return missing + reference.missing_bytes(network, exports)
+
+
 def prepare_all(
     plan: Plan, exports: Path, announce: Callable[[Cell], None]
 ) -> tuple[dict[str, Prepared], dict[str, Materials]]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from vggbench import environment
+from vggbench.artefacts.space import check_room
 from vggbench.artefacts.store import DEFAULT_EXPORTS
 from vggbench.backends.registry import REAL_BACKENDS
 from vggbench.errors import ArtefactError, Interrupted, RequestError, RunFolderError
@@ -25,7 +26,7 @@ from vggbench.measure.roofline import Ceiling
 from vggbench.measure.rounds import run_round, verify_round
 from vggbench.measure.saturation import TriedRate, most_productive
 from vggbench.plan import Cell, Plan
-from vggbench.preparation import Materials, prepare_all
+from vggbench.preparation import Materials, missing_bytes, prepare_all
 from vggbench.results.columns import Row
 from vggbench.results.journal import JOURNAL_NAME, Journal, read_rounds
 from vggbench.results.rows import derive_rows
@@ -125,7 +126,11 @@ def start_run(
     gauge: Gauge | None = None,
     search: Search | None = None,
 ) -> list[Row]:
-    """Prepare, measure and report every cell of the plan in a new run folder; returns the rows."""
+    """Prepare, measure and report every cell of the plan in a new run folder; returns the rows.
+
+    Raises `DiskSpaceError` before anything is written if there is no room for the artefacts.
+    """
+    check_room(missing_bytes(plan, places.exports), places.exports)
     made = make_folder(places.folder)
     with held(places.folder):
         _refuse_used(places.folder)
@@ -166,6 +171,7 @@ def verify_plan(
     plan: Plan, exports: Path, *, backend_versions: Mapping[str, str], observer: Observer | None = None
 ) -> list[Row]:
     """Open and verify every cell without timing it; returns the rows, nothing is kept."""
+    check_room(missing_bytes(plan, exports), exports)
     watch = observer or Silent()
     kept, found = prepare_all(plan, exports, watch.preparing)
     info = replace(new_info(plan, backend_versions), prepared=kept)

@@ -29,6 +29,16 @@ def run_onnx(path, inputs):
     return dict(zip(names, session.run(names, {"input": inputs}), strict=True))
 
 
+def run_openvino(path, inputs):
+    """Return every output by name, computed by OpenVINO in fp32."""
+    import openvino
+
+    compiled = openvino.Core().compile_model(
+        path, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+    )
+    return {output.any_name: values for output, values in compiled({"input": inputs}).items()}
+
+
 def exact_logits(spec, weights, inputs):
     logits, _amplifications = reference_logits(load_module(spec, weights.path), inputs)
     return logits

@@ -1,20 +1,24 @@
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
 import pytest
 import torch
 
-from tests.artefacts.networks import exact_logits, narrow, run_onnx, sample, signal_error
+from tests.artefacts.networks import exact_logits, narrow, run_onnx, run_openvino, sample, signal_error
 from vggbench.artefacts.artefact import check_files
 from vggbench.artefacts.manifest import MANIFEST_NAME, read_manifest
-from vggbench.artefacts.onnx import OPSETS, onnx_artefact
+from vggbench.artefacts.onnx import missing_bytes, onnx_artefact
+from vggbench.artefacts.onnx_form import OPSETS, TENSOR_BYTES, OnnxForm
 from vggbench.artefacts.weights import weights_artefact
-from vggbench.errors import ExportError, RequestError
-from vggbench.models.layers import mac_layers
+from vggbench.errors import DiskSpaceError, ExportError, RequestError
+from vggbench.models.layers import mac_layers, walk
 from vggbench.models.spec import ModelSpec, make_spec
 from vggbench.models.weights import initial_state
 from vggbench.version import VERSION
@@ -144,9 +148,12 @@ def test_two_exports_are_the_same_bytes(tmp_path):
 
 AGAIN = """
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from tests.artefacts.networks import narrow
-from vggbench.artefacts.onnx import onnx_artefact
+from vggbench.artefacts.onnx import missing_bytes, onnx_artefact
 
 print(onnx_artefact(narrow(), Path(sys.argv[1])).sha256)
 heavy = {"torch", "onnx", "onnx_ir", "onnxscript", "safetensors"} & set(sys.modules)
@@ -161,10 +168,95 @@ def test_what_exists_is_found_without_torch(exports):
     assert answer.stdout.splitlines() == [artefact.sha256, "[]"]
 
 
+KEPT = OnnxForm(fold_batch_norm=False)
+SINGLE = OnnxForm(external_data=False)
+BOTH = OnnxForm(fold_batch_norm=False, external_data=False)
+
+
+@pytest.mark.parametrize("form", [KEPT, SINGLE, BOTH], ids=str)
+@pytest.mark.parametrize("run", [run_onnx, run_openvino])
+def test_every_form_computes_the_network(exports, form, run):
+    spec = narrow(batch_norm=True, outputs="probabilities", input_size=128)  # with the pool's own matrix, too
+    weights = weights_artefact(spec, exports)
+    inputs = sample(spec)
+    found = run(onnx_artefact(spec, exports, weights, form).path, inputs)["logits"]
+    assert signal_error(found, exact_logits(spec, weights, inputs)) < FP32_ERROR
+
+
+def test_every_form_is_an_artefact_of_its_own(exports):
+    spec = narrow(batch_norm=True)
+    artefacts = [onnx_artefact(spec, exports, form=form) for form in (OnnxForm(), KEPT, SINGLE, BOTH)]
+    assert len({artefact.folder for artefact in artefacts}) == len({artefact.sha256 for artefact in artefacts}) == 4
+    options = [read_manifest(Path(artefact.folder)).options for artefact in artefacts]
+    assert options == [{}, {"batch_norm": "nodes"}, {"weights": "inside"}, {"batch_norm": "nodes", "weights": "inside"}]
+
+
+def test_a_network_without_batch_norm_has_none_to_keep(exports):
+    assert onnx_artefact(narrow(), exports, form=KEPT) == onnx_artefact(narrow(), exports)
+
+
+def test_kept_batch_norms_are_nodes_with_weights_of_their_own(exports):
+    spec = narrow(batch_norm=True)
+    weights = weights_artefact(spec, exports)
+    path = onnx_artefact(spec, exports, weights, KEPT).path
+    graph = onnx.load(path).graph
+    norms = [node for node in graph.node if node.op_type == "BatchNormalization"]
+    assert [node.name for node in norms] == [layer.name for layer in walk(spec) if layer.operation == "batch_norm"]
+    stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    for key, tensor in initial_state(spec).items():
+        if not key.endswith("num_batches_tracked"):
+            np.testing.assert_array_equal(stored[key], tensor.numpy())
+
+
+@pytest.mark.parametrize("form", [SINGLE, BOTH], ids=str)
+def test_a_single_file_has_all_of_it_and_is_the_same_message(exports, form):
+    spec = narrow(batch_norm=True, input_size=128)
+    single = onnx_artefact(spec, exports, form=form)
+    assert set(single.files) == {"model.onnx"}
+    check_files(single)
+    apart = onnx_artefact(spec, exports, form=replace(form, external_data=True))
+    one, other = onnx.load(single.path), onnx.load(apart.path)
+    for tensor in other.graph.initializer:
+        del tensor.external_data[:]
+        tensor.ClearField("data_location")
+    for model in (one, other):
+        model.graph.initializer.sort(key=lambda tensor: tensor.name)
+    assert one == other
+    assert read_manifest(Path(single.folder)).files["model.onnx"].bytes <= form.bytes(spec)
+
+
+def test_what_is_announced_is_enough_and_not_much_more(tmp_path):
+    many = make_spec(config=",".join(["4"] * 60), batch_norm=True, input_size=8, num_classes=2, classifier_width=4)
+    for spec in (narrow(), narrow(batch_norm=True, input_size=128), many):
+        for form in (OnnxForm(), KEPT, SINGLE):
+            announced = missing_bytes(spec, tmp_path, form)
+            before = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
+            onnx_artefact(spec, tmp_path, form=form)
+            written = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) - before
+            if written:
+                assert written <= announced <= 1.05 * written + TENSOR_BYTES * 400
+            assert missing_bytes(spec, tmp_path, form) == 0
+
+
+def test_a_file_too_large_to_be_single_is_refused_before_anything_is_written(tmp_path):
+    spec = make_spec("vgg16", classifier_width=20_000)
+    with pytest.raises(RequestError, match=r"a single file of 35\d\d MiB, and ONNX's format ends at 2047 MiB"):
+        onnx_artefact(spec, tmp_path, form=SINGLE)
+    assert missing_bytes(spec, tmp_path) > 2**32
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_too_little_room_is_said_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=2 << 20))
+    with pytest.raises(DiskSpaceError, match=r"1056 MiB are needed at .*exports, 2 MiB are free"):
+        onnx_artefact(make_spec("vgg16"), tmp_path / "exports")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("opset", [OPSETS[0], OPSETS[-1]])
 def test_the_opset_is_the_one_that_was_asked_for(exports, opset):
     spec = narrow(input_size=128, local_response_norm="literal")
-    artefact = onnx_artefact(spec, exports, opset=opset)
+    artefact = onnx_artefact(spec, exports, form=OnnxForm(opset=opset))
     model = onnx.load(artefact.path, load_external_data=False)
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", opset)]
 
@@ -172,7 +264,7 @@ def test_the_opset_is_the_one_that_was_asked_for(exports, opset):
 @pytest.mark.parametrize("opset", [OPSETS[0] - 1, OPSETS[-1] + 1])
 def test_an_opset_that_cannot_be_had_is_refused(tmp_path, opset):
     with pytest.raises(RequestError, match=f"opset {opset}: give one from 18 to 25; the default is 20"):
-        onnx_artefact(narrow(), tmp_path, opset=opset)
+        onnx_artefact(narrow(), tmp_path, form=OnnxForm(opset=opset))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -225,6 +317,14 @@ def test_damaged_weights_are_not_exported(tmp_path):
     with pytest.raises(RequestError, match=r"model\.safetensors: SHA-256 is"):
         onnx_artefact(narrow(), tmp_path, weights)
     assert not list(tmp_path.rglob("model.onnx*"))
+
+
+def test_threads_take_their_usual_turns_again(tmp_path):
+    before = sys.getswitchinterval()
+    with ThreadPoolExecutor(max_workers=3) as pool:
+        made = list(pool.map(lambda seed: onnx_artefact(narrow(seed=seed), tmp_path), [50, 51, 50]))
+    assert made[0] == made[2] != made[1]
+    assert sys.getswitchinterval() == before
 
 
 def test_nothing_is_said_on_the_way(tmp_path, capfd):

@@ -1,3 +1,6 @@
+import shutil
+from dataclasses import replace
+
 import onnx
 import pytest
 from onnx import helper
@@ -5,6 +8,7 @@ from onnx import helper
 from tests.artefacts.networks import narrow
 from vggbench.artefacts.onnx import onnx_artefact
 from vggbench.artefacts.onnx_check import check_onnx
+from vggbench.artefacts.onnx_form import OnnxForm
 from vggbench.errors import ExportError
 
 SPEC = narrow()
@@ -20,7 +24,7 @@ def damaged(exports, tmp_path):
         (tmp_path / "model.onnx.data").write_bytes((artefact.path.parent / "model.onnx.data").read_bytes())
         change(model)
         (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
-        return check_onnx(SPEC, 20, tmp_path / "model.onnx")
+        return check_onnx(SPEC, OnnxForm(), tmp_path / "model.onnx")
 
     return write
 
@@ -108,6 +112,65 @@ def test_a_file_that_is_not_what_was_asked_for_is_refused(damaged, change, said)
     with pytest.raises(ExportError, match=said) as refused:
         damaged(change)
     assert len(str(refused.value).splitlines()) == 1
+
+
+KEPT = narrow(batch_norm=True)
+
+
+def drop_norm(model):
+    nodes = list(model.graph.node)
+    nodes[2].input[0] = nodes[1].input[0]
+    del model.graph.node[1]
+
+
+def other_epsilon(model):
+    model.graph.node[1].attribute[0].f = 1e-3
+
+
+def training_mode(model):
+    model.graph.node[1].attribute.append(helper.make_attribute("training_mode", 0))
+
+
+def swap_statistics(model):
+    norm = model.graph.node[1]
+    norm.input[3], norm.input[4] = norm.input[4], norm.input[3]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (drop_norm, "has the batch norms .*, asked for were .'features.1'"),
+        (other_epsilon, "gives features.1 the attributes .*, the network has epsilon 1e-05"),
+        (training_mode, "gives features.1 the attributes"),
+        (swap_statistics, r"gives features.1 \[.*'features.1.running_var', 'features.1.running_mean'\]"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+@pytest.mark.parametrize("external_data", [True, False])
+def test_a_kept_batch_norm_that_is_not_the_networks_is_refused(exports, tmp_path, change, said, external_data):
+    form = OnnxForm(fold_batch_norm=False, external_data=external_data)
+    artefact = onnx_artefact(KEPT, exports, form=form)
+    shutil.copytree(artefact.folder, tmp_path / "copy")
+    check_onnx(KEPT, form, tmp_path / "copy" / "model.onnx")
+    model = onnx.load(artefact.path, load_external_data=False)
+    change(model)
+    (tmp_path / "copy" / "model.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ExportError, match=said):
+        check_onnx(KEPT, form, tmp_path / "copy" / "model.onnx")
+
+
+@pytest.mark.parametrize("form", [OnnxForm(), OnnxForm(external_data=False)], ids=str)
+def test_a_batch_norm_that_should_be_folded_is_refused(exports, form):
+    kept = onnx_artefact(KEPT, exports, form=replace(form, fold_batch_norm=False))
+    with pytest.raises(ExportError, match=r"has the batch norms \['features.1', .*, asked for were \[\]"):
+        check_onnx(KEPT, form, kept.path)
+
+
+@pytest.mark.parametrize("form", [OnnxForm(), OnnxForm(external_data=False)], ids=str)
+def test_weights_in_the_wrong_place_are_refused(exports, form):
+    other = onnx_artefact(SPEC, exports, form=replace(form, external_data=not form.external_data))
+    with pytest.raises(ExportError, match=r"lacks features.0.weight"):
+        check_onnx(SPEC, form, other.path)
 
 
 def test_an_undamaged_file_passes(damaged):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from vggbench.artefacts import streams
-from vggbench.artefacts.streams import BLOCK_BYTES, HashedFile, read_blocks
+from vggbench.artefacts.streams import BLOCK_BYTES, HashedFile, read_blocks, stream_sha256
 
 SIZES = [0, 1, 4096, BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES + 1, 3 * BLOCK_BYTES + 4097]
 
@@ -51,6 +51,7 @@ def test_what_is_written_is_on_the_disk_hashed_and_read_again(tmp_path, size):
     assert write(tmp_path / "file", content) == hashlib.sha256(content).hexdigest()
     assert (tmp_path / "file").read_bytes() == content
     assert b"".join(bytes(block) for block in read_blocks(tmp_path / "file")) == content
+    assert stream_sha256(tmp_path / "file") == hashlib.sha256(content).hexdigest()
 
 
 def test_a_file_of_that_name_is_not_written_over(tmp_path):

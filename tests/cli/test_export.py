@@ -3,6 +3,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import typer
@@ -10,11 +11,11 @@ from typer.testing import CliRunner
 
 from vggbench.artefacts import onnx
 from vggbench.artefacts.artefact import Artefact, check_files
-from vggbench.artefacts.onnx import DEFAULT_OPSET, OPSETS
+from vggbench.artefacts.onnx_form import OnnxForm
 from vggbench.artefacts.store import read_artefact
 from vggbench.cli import export as command
 from vggbench.cli.export import export
-from vggbench.errors import ArtefactError, ExportError, UnknownVariantError
+from vggbench.errors import ArtefactError, DiskSpaceError, ExportError, UnknownVariantError
 from vggbench.models.configs import VARIANTS
 
 NARROW = ("--config", "8,M,16,M", "--input-size", "16", "--num-classes", "5", "--classifier-width", "16")
@@ -111,7 +112,7 @@ def test_every_option_reaches_the_spec(invoke, asked, tmp_path):
     result = invoke(*shape, "--weights", "init", "--seed", "4", "--opset", "21", "--exports", str(tmp_path))
     assert result.exit_code == 0, result.output
     ((spec, exports, rest),) = noted
-    assert (exports, rest) == (tmp_path, {"opset": 21})
+    assert (exports, rest) == (tmp_path, {"form": OnnxForm(opset=21)})
     assert (spec.configuration, spec.input_size, spec.num_classes, spec.classifier_width) == ("8,M,16,M", 16, 5, 16)
     assert (spec.batch_norm, spec.local_response_norm, spec.head) == (True, "divided", "flatten")
     assert (spec.outputs, spec.weights, spec.seed) == ("probabilities", "init", 4)
@@ -196,15 +197,44 @@ def test_a_terminal_gets_a_bar(asked, monkeypatch, capsys):
     _noted, failures = asked
     failures["vgg13"] = ExportError("no [brackets]")
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    jobs = command._Jobs({}, Path("exports"), None)
+    jobs = command._Jobs({}, Path("exports"), OnnxForm())
+    jobs.read(["vgg11", "vgg13"])
     with command._progress(2) as display:
-        jobs.run(["vgg11", "vgg13"], display)
+        jobs.run(display)
     assert [record["status"] for record in jobs.records] == ["ok", "failed"]
     printed = capsys.readouterr()
     assert "failed: vgg13: no [brackets]" in printed.err
     assert printed.out == ""
 
 
-def test_help_says_the_opsets_that_there_are():
-    (option,) = command.OpsetOption.__metadata__
-    assert f"{OPSETS[0]} to {OPSETS[-1]}; {DEFAULT_OPSET} without it" in option.help
+@pytest.mark.parametrize(("names", "needed"), [("vgg16", 1056), ("vgg16,vgg16_bn", 2112)])
+def test_a_large_need_is_said_first_and_not_on_stdout(invoke, asked, tmp_path, names, needed):
+    result = invoke("--variant", names, "--exports", str(tmp_path), "--json")
+    assert result.stderr.splitlines()[0] == f"up to {needed} MiB will be written to {tmp_path}"
+    assert len(json.loads(result.stdout)) == len(names.split(","))
+
+
+def test_too_little_room_for_all_stops_them_before_the_first(invoke, asked, tmp_path, monkeypatch):
+    noted, _failures = asked
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=1500 << 20))
+    refused = invoke("--variant", "vgg16,vgg16_bn", "--exports", str(tmp_path / "a" / "b")).exception
+    assert isinstance(refused, DiskSpaceError)
+    assert str(refused).startswith(f"2112 MiB are needed at {tmp_path / 'a' / 'b'}, 1500 MiB are free; make room")
+    assert noted == []
+
+
+def test_a_single_file_that_cannot_be_is_one_failure_of_many(invoke, asked):
+    noted, _failures = asked
+    result = invoke("--variant", "vgg16_cifar,vgg16", "--classifier-width", "15000", "--single-file")
+    assert [spec.variant for spec in specs(noted)] == ["vgg16_cifar"]
+    assert "[2/2] failed: vgg16: vgg16 would be a single file of" in result.stderr
+    assert result.exit_code == 2
+
+
+def test_the_form_reaches_the_exporter(invoke, asked):
+    noted, _failures = asked
+    invoke("--variant", "vgg11_bn", "--keep-batch-norm", "--single-file")
+    invoke("--variant", "vgg11_bn", "--fold-batch-norm", "--external-data")
+    kept, default = [rest["form"] for _spec, _exports, rest in noted]
+    assert kept == OnnxForm(fold_batch_norm=False, external_data=False)
+    assert default == OnnxForm()

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from vggbench.cli.options import split_commas
-from vggbench.cli.planning import CellChoice, choose_cells, takes_cells
+from vggbench.cli.planning import CellChoice, choose_cells, choose_model, takes_cells, takes_model
 from vggbench.errors import RequestError
+from vggbench.models.spec import make_spec
 from vggbench.plan import Selection
 
 
@@ -88,13 +89,20 @@ def test_an_option_with_its_defaults_value_is_given_all_the_same():
     assert choice.chosen == {"classifier_width": 4096, "outputs": "logits", "weights": "random", "weights_seed": 0}
 
 
-def test_every_shared_option_is_one_of_choose_cells():
-    def command(choice: CellChoice) -> None:
+def test_shared_options_come_before_a_commands_own():
+    def command(choice: object, own: bool = False) -> None:
         """Do nothing."""
 
+    model = list(inspect.signature(choose_model).parameters)
+    cells = list(inspect.signature(choose_cells).parameters)[:-1]  # without what stands for a model's
+    assert list(inspect.signature(takes_model(command)).parameters) == ["context", *model, "own"]
     wrapped = takes_cells(command)
-    assert list(inspect.signature(wrapped).parameters) == ["context", *inspect.signature(choose_cells).parameters]
+    assert list(inspect.signature(wrapped).parameters) == ["context", *model, *cells, "own"]
     assert (wrapped.__name__, wrapped.__doc__) == ("command", "Do nothing.")
+
+
+def test_every_option_of_a_model_is_one_of_make_spec():
+    assert inspect.signature(choose_model).parameters.keys() == inspect.signature(make_spec).parameters.keys()
 
 
 @given(st.lists(st.text(st.characters(exclude_characters=",", exclude_categories=["Z", "C"]), min_size=1), min_size=1))

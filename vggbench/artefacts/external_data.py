@@ -7,8 +7,7 @@ the fold costs no more than the rounding of its result.
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,24 +39,37 @@ class DataFile:
 
 
 def write_external_data(weights: Artefact, keys: Collection[str], path: Path) -> DataFile:
-    """Write the fp32 tensors of `keys` in the weights file's order, batch norms folded in, and say where they lie.
-
-    Raises `ArtefactError` if the weights file is not what its manifest says: it is hashed as it is read.
-    """
-    reader = WeightsReader(weights.path)
-    norms = {key: norm for key in keys if f"{(norm := _norm_after(key))}.running_var" in reader.shapes}
-    wanted, digest = set(keys), hashlib.sha256()
+    """Write the fp32 tensors of `keys` in the weights file's order and say where they lie; raises as `read_tensors`."""
     extents: dict[str, Extent] = {}
     with HashedFile(path) as file:
-        for key, content in reader.stream(digest):
-            if key not in wanted or (key in extents and key in norms):
-                continue
+        for key, content in read_tensors(weights, keys):
             if key not in extents:
                 file.write(bytes(-file.offset % ALIGNMENT))
-                extents[key] = Extent(file.offset, 4 * math.prod(reader.shapes[key]))
-            file.write(folded(reader, key, norms[key]).astype("<f4").tobytes() if key in norms else content)
-    check_hash(weights.path, digest.hexdigest(), weights.files[weights.main])
+                extents[key] = Extent(file.offset, 0)
+            file.write(content)
+            extents[key] = Extent(extents[key].offset, file.offset - extents[key].offset)
     return DataFile(extents, file.sha256)
+
+
+def read_tensors(weights: Artefact, keys: Collection[str]) -> Iterator[tuple[str, bytes | memoryview]]:
+    """Yield (key, fp32 bytes), a large tensor in several pieces, each valid until the next.
+
+    A batch norm that is not among the keys itself is folded into the convolution before it.
+    Raises `ArtefactError` at the end if the weights file is not what its manifest says: it is hashed as it is read.
+    """
+    reader, digest, wanted = WeightsReader(weights.path), hashlib.sha256(), set(keys)
+    folds = {key: norm for key in wanted if _is_folded(norm := _norm_after(key), reader, wanted)}
+    for key, content in reader.stream(digest):
+        if key in folds:
+            wanted.discard(key)  # its further pieces are in the fold
+            yield key, folded(reader, key, folds.pop(key)).astype("<f4").tobytes()
+        elif key in wanted:
+            yield key, content
+    check_hash(weights.path, digest.hexdigest(), weights.files[weights.main])
+
+
+def _is_folded(norm: str, reader: WeightsReader, wanted: Collection[str]) -> bool:
+    return f"{norm}.running_var" in reader.shapes and f"{norm}.running_var" not in wanted
 
 
 def _norm_after(key: str) -> str:

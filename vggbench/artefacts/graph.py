@@ -11,12 +11,13 @@ import ast
 import re
 import threading
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from vggbench.artefacts.onnx_check import BATCH, INPUT, PROBABILITIES, output_names
+from vggbench.artefacts.onnx_form import NORM_PARTS
 from vggbench.errors import ExportError
 from vggbench.models.spec import IMAGE_CHANNELS, ModelSpec
 from vggbench.models.weights import empty_module
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 SAMPLE_BATCH = 2  # not 1, which the exporter may take for a fixed size
 NETWORK = "network."  # the prefix that the wrapper gives to every name
+HIDDEN = "vggbench"  # a domain of operators that nobody knows
 SCOPES = "pkg.torch.onnx.name_scopes"  # where the exporter notes the modules that a node comes from
 # What a torch, onnxscript or onnx that do not fit each other raise, beside the exporter's own RuntimeErrors.
 EXPORTER_FAILURES = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, ImportError)
@@ -46,12 +48,38 @@ class _Outputs(nn.Module):
         return (torch.softmax(logits, dim=1), logits) if self.with_probabilities else logits
 
 
-def skeleton(spec: ModelSpec) -> nn.Module:
-    """Return the network in eval mode without batch norms, its parameters of the right shapes and no content."""
+class _BatchNormNode(nn.Module):
+    """A batch norm in eval mode that stays one: the exporter's optimiser, which folds them, does not know it.
+
+    It would rename the convolutions, too, and round what it folds twice.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, norm: nn.BatchNorm2d) -> None:
+        super().__init__()
+        self.epsilon = norm.eps
+        for name, tensor in norm.state_dict().items():
+            if name in NORM_PARTS:
+                self.register_buffer(name, tensor)
+
+    def forward(self, x: Tensor) -> Tensor:
+        inputs = (x, self.weight, self.bias, self.running_mean, self.running_var)
+        attributes: dict[str, Any] = {"epsilon": self.epsilon}
+        return torch.onnx.ops.symbolic(
+            f"{HIDDEN}::BatchNormalization", inputs, attributes, dtype=x.dtype, shape=x.shape
+        )
+
+
+def skeleton(spec: ModelSpec, *, fold_batch_norm: bool = True) -> nn.Module:
+    """Return the network in eval mode, its parameters of the right shapes and no content; batch norms are left out."""
     network = empty_module(spec)
     for index, layer in enumerate(network.features):
         if isinstance(layer, nn.BatchNorm2d):
-            network.features[index] = nn.Identity()
+            network.features[index] = nn.Identity() if fold_batch_norm else _BatchNormNode(layer)
     hollow = {
         key: torch.full((), float(number)).expand(tensor.shape)
         for number, (key, tensor) in enumerate(network.state_dict().items(), start=1)
@@ -69,6 +97,7 @@ def trace(spec: ModelSpec, network: nn.Module, opset: int) -> onnx_ir.Model:
     with _EXPORTER:
         model = _export(spec, network, opset)
     _rename(model.graph)
+    _reveal(model)
     _strip(model)
     return model
 
@@ -125,6 +154,13 @@ def _layer(node: onnx_ir.Node) -> str:
     scopes = ast.literal_eval(node.metadata_props.get(SCOPES, "[]"))
     innermost = scopes[-2].removeprefix(NETWORK) if len(scopes) > 1 else ""
     return innermost if innermost and innermost != NETWORK.rstrip(".") else node.op_type.lower()
+
+
+def _reveal(model: onnx_ir.Model) -> None:
+    """Give the nodes that were hidden from the optimiser their place among ONNX's operators."""
+    for node in model.graph:
+        node.domain = "" if node.domain == HIDDEN else node.domain
+    model.opset_imports.pop(HIDDEN, None)
 
 
 def _strip(model: onnx_ir.Model) -> None:

@@ -23,7 +23,7 @@ from vggbench.artefacts.network_check import (
     stored_tensors,
 )
 from vggbench.artefacts.onnx import ONNX_FILE
-from vggbench.artefacts.store import Request, Written, prepare
+from vggbench.artefacts.store import Request, Written, exists, prepare
 from vggbench.errors import ArtefactError, RequestError
 from vggbench.models.network_file import NetworkFile
 from vggbench.models.spec import IMAGE_CHANNELS
@@ -67,7 +67,19 @@ def network_artefact(network: NetworkFile, exports: Path) -> Artefact:
 
     Raises `ArtefactError` if the file is no longer what it was when the run was planned.
     """
-    request = Request(
+    return prepare(_request(network), exports, lambda folder: _copy(network, folder))
+
+
+def missing_bytes(network: NetworkFile, exports: Path) -> int:
+    """Return how much `network_artefact` would write: 0 if it is there."""
+    if exists(_request(network), exports):
+        return 0
+    path = _found(network.path)
+    return sum(source.stat().st_size for source in _files(path, load_graph(path)).values())
+
+
+def _request(network: NetworkFile) -> Request:
+    return Request(
         kind="onnx",
         format="onnx",
         main=ONNX_FILE,
@@ -75,7 +87,6 @@ def network_artefact(network: NetworkFile, exports: Path) -> Artefact:
         precision=network.weights_type,
         material={"onnx": network.sha256, "input_size": network.input_size},
     )
-    return prepare(request, exports, lambda folder: _copy(network, folder))
 
 
 def load_graph(path: Path, *, with_data: bool = False) -> onnx.ModelProto:

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vggbench.artefacts.external_data import BATCH_NORM_EPSILON
+from vggbench.artefacts.onnx_form import NORM_PARTS, OnnxForm
 from vggbench.artefacts.store import TensorShape
 from vggbench.errors import ExportError
 from vggbench.models.layers import mac_layers
@@ -20,10 +22,11 @@ if TYPE_CHECKING:
     import onnx
 
 INPUT, LOGITS, PROBABILITIES, BATCH = "input", "logits", "probabilities", "batch"
-TRAINING_OPERATIONS = frozenset({"Dropout", "BatchNormalization"})  # an inference graph has neither
+BATCH_NORM = "BatchNormalization"
 MAC_OPERATIONS = frozenset({"Conv", "Gemm", "MatMul"})
 POOL = "avgpool"  # two small products where the adaptive pool's bins overlap; the layer walk counts it as a pool
 ELEMENT_BYTES = 4
+FP32_ROUNDING = 2**-23  # of an attribute, which is stored in fp32
 
 
 def output_names(spec: ModelSpec) -> list[str]:
@@ -31,7 +34,7 @@ def output_names(spec: ModelSpec) -> list[str]:
     return [PROBABILITIES, LOGITS] if spec.outputs == PROBABILITIES else [LOGITS]
 
 
-def check_onnx(spec: ModelSpec, opset: int, path: Path) -> tuple[tuple[TensorShape, ...], tuple[TensorShape, ...]]:
+def check_onnx(spec: ModelSpec, form: OnnxForm, path: Path) -> tuple[tuple[TensorShape, ...], tuple[TensorShape, ...]]:
     """Return the file's inputs and outputs (name, type, shape); `ExportError` says how it departs from the request."""
     import onnx
 
@@ -40,20 +43,22 @@ def check_onnx(spec: ModelSpec, opset: int, path: Path) -> tuple[tuple[TensorSha
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(f"{spec.variant}: onnx refuses the exported file: {str(error).splitlines()[0]}") from error
     model = onnx.load(path, load_external_data=False)
-    departure = next(_departures(spec, opset, model, path.parent), None)
+    departure = next(_departures(spec, form, model, path.parent), None)
     if departure is not None:
         raise ExportError(f"{spec.variant}: the exported file {departure}")
     return tuple(map(_tensor, model.graph.input)), tuple(map(_tensor, model.graph.output))
 
 
-def _departures(spec: ModelSpec, opset: int, model: onnx.ModelProto, folder: Path) -> Iterator[str]:
+def _departures(spec: ModelSpec, form: OnnxForm, model: onnx.ModelProto, folder: Path) -> Iterator[str]:
     """Yield everything in which a file is not what was asked for, as the end of a sentence."""
     written = {entry.domain: entry.version for entry in model.opset_import}
-    if written != {"": opset}:
-        yield f"is written in opset {written}, asked for was {opset}"
+    if written != {"": form.opset}:
+        yield f"is written in opset {written}, asked for was {form.opset}"
     yield from _interface_departures(spec, model.graph)
     yield from _layer_departures(spec, model.graph)
-    yield from _weight_departures(spec, model.graph, folder)
+    yield from _norm_departures(spec, form, model.graph)
+    yield from _weight_departures(spec, form, model.graph)
+    yield from _place_departures(model.graph, folder)
 
 
 def _interface_departures(spec: ModelSpec, graph: onnx.GraphProto) -> Iterator[str]:
@@ -66,9 +71,8 @@ def _interface_departures(spec: ModelSpec, graph: onnx.GraphProto) -> Iterator[s
 
 
 def _layer_departures(spec: ModelSpec, graph: onnx.GraphProto) -> Iterator[str]:
-    left_over = sorted({node.op_type for node in graph.node} & TRAINING_OPERATIONS)
-    if left_over:
-        yield f"still has {' and '.join(left_over)}"
+    if any(node.op_type == "Dropout" for node in graph.node):
+        yield "still has Dropout"
     expected = [layer.name for layer in mac_layers(spec)]
     products = [node.name for node in graph.node if node.op_type in MAC_OPERATIONS]
     found = [name for name in products if name.split("/")[0] != POOL]
@@ -76,12 +80,28 @@ def _layer_departures(spec: ModelSpec, graph: onnx.GraphProto) -> Iterator[str]:
         yield f"has the convolutions and products {found}, the network has {expected}"
 
 
-def _weight_departures(spec: ModelSpec, graph: onnx.GraphProto, folder: Path) -> Iterator[str]:
+def _norm_departures(spec: ModelSpec, form: OnnxForm, graph: onnx.GraphProto) -> Iterator[str]:
+    expected = [layer.name for layer in form.kept_norms(spec)]
+    norms = [node for node in graph.node if node.op_type == BATCH_NORM]
+    if [node.name for node in norms] != expected:
+        yield f"has the batch norms {[node.name for node in norms]}, asked for were {expected}"
+    for node in norms:
+        wanted = [f"{node.name}.{part}" for part in NORM_PARTS]
+        if list(node.input)[1:] != wanted:
+            yield f"gives {node.name} {list(node.input)[1:]}, asked for was {wanted}"
+        numbers = {entry.name: entry.f for entry in node.attribute}
+        if numbers.keys() != {"epsilon"} or abs(numbers["epsilon"] / BATCH_NORM_EPSILON - 1) > FP32_ROUNDING:
+            yield f"gives {node.name} the attributes {numbers}, the network has epsilon {BATCH_NORM_EPSILON}"
+
+
+def _weight_departures(spec: ModelSpec, form: OnnxForm, graph: onnx.GraphProto) -> Iterator[str]:
     stored = {tensor.name: tensor for tensor in graph.initializer}
-    for layer in mac_layers(spec):
-        for key in (f"{layer.name}.weight", f"{layer.name}.bias"):
-            if key not in stored or not stored[key].external_data:
-                yield f"lacks {key}"
+    for key in form.keys(spec):
+        if key not in stored or bool(stored[key].external_data) != form.external_data:
+            yield f"lacks {key}"
+
+
+def _place_departures(graph: onnx.GraphProto, folder: Path) -> Iterator[str]:
     for tensor in graph.initializer:
         place = {entry.key: entry.value for entry in tensor.external_data}
         if place and int(place["length"]) != ELEMENT_BYTES * math.prod(tensor.dims):

@@ -33,6 +33,7 @@ from vggbench.artefacts.manifest import (
     read_manifest,
     write_manifest,
 )
+from vggbench.artefacts.streams import stream_sha256
 from vggbench.errors import ArtefactError, ExportError, RequestError
 from vggbench.models.network_file import Network, NetworkFile, network_from_json
 from vggbench.version import VERSION
@@ -117,7 +118,7 @@ def prepare(
         found = _existing(folder, request)
         if found is not None:
             if hash_existing:
-                check_files(found)
+                check_files(found, stream_sha256)
             return found
         with locked(folder.parent):
             return _existing(folder, request) or _make(folder, request, write)

@@ -103,6 +103,14 @@ def read_blocks(path: Path) -> Iterator[memoryview]:
             block, other = other, block
 
 
+def stream_sha256(path: Path) -> str:
+    """Return the hex SHA-256 of a file that nobody opens right afterwards: it is not left in the page cache."""
+    digest = hashlib.sha256()
+    for block in read_blocks(path):
+        digest.update(block)
+    return digest.hexdigest()
+
+
 def _page_aligned() -> memoryview:
     """Return a block of memory that starts on a page, as the disk wants it."""
     return memoryview(mmap.mmap(-1, BLOCK_BYTES))

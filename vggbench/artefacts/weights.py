@@ -18,6 +18,7 @@ from vggbench.artefacts.artefact import Artefact
 from vggbench.artefacts.store import Request, Written, exists, prepare, tool_versions
 from vggbench.artefacts.streams import HashedFile, read_blocks
 from vggbench.errors import ArtefactError
+from vggbench.models.layers import totals, walk
 from vggbench.models.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ WEIGHTS_FILE = "model.safetensors"
 # Raised when models/initialization.py draws other numbers for the same seed, so that no file of the old scheme is
 # taken for one of the new. The torch that drew them is not part of the key: weights outlive an upgrade.
 GENERATION_SCHEME = 1
+LAYER_BYTES = 1 << 10  # beside a layer's values: up to five names with shape and place, and a counter
 LENGTH_BYTES = 8  # in front of the header
 HEADER_ALIGNMENT = 8  # the header is filled up with blanks to it
 PIECE_ELEMENTS = 1 << 20  # of a tensor, drawn at a time: few enough to be in the cache still when they are copied
@@ -44,6 +46,17 @@ def weights_artefact(spec: ModelSpec, exports: Path) -> Artefact:
 def has_weights(spec: ModelSpec, exports: Path) -> bool:
     """Whether the spec's weights were written already."""
     return exists(_request(spec), exports)
+
+
+def missing_bytes(spec: ModelSpec, exports: Path) -> int:
+    """Return how much `weights_artefact` would write, at most: 0 if it is there."""
+    return 0 if has_weights(spec, exports) else weights_bytes(spec)
+
+
+def weights_bytes(spec: ModelSpec) -> int:
+    """Return how large the file is, at most."""
+    layers = walk(spec)
+    return totals(layers).weight_bytes + LAYER_BYTES * (len(layers) + 1)
 
 
 def _request(spec: ModelSpec) -> Request:

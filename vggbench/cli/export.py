@@ -11,26 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 import typer
 
-from vggbench.cli.options import (
-    BatchNormOption,
-    ClassifierWidthOption,
-    ConfigOption,
-    HeadOption,
-    InputSizeOption,
-    JsonOption,
-    LocalResponseNormOption,
-    NumClassesOption,
-    OutputsOption,
-    SeedOption,
-    VariantsOption,
-    WeightsOption,
-    split_commas,
-)
-from vggbench.cli.planning import ExportsOption
+from vggbench.artefacts.onnx_form import DEFAULT_OPSET, OPSETS, OnnxForm
+from vggbench.cli.options import JsonOption
+from vggbench.cli.planning import ExportsOption, takes_model
 from vggbench.cli.progress import say
+from vggbench.cli.room import announce_need
 from vggbench.errors import VggbenchError, worst_exit_code
 from vggbench.models.configs import VARIANTS, find_variant
-from vggbench.models.spec import CLASSIFIER_WIDTH, ModelSpec, make_spec
+from vggbench.models.spec import ModelSpec, make_spec
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -42,32 +30,39 @@ _FILE = "File"
 
 FormatOption = Annotated[Literal["onnx"], typer.Option("--format", help="What to write.", rich_help_panel=_FILE)]
 OpsetOption = Annotated[
-    int | None,
+    int,
     typer.Option(
         "--opset",
         metavar="N",
-        help="Version of ONNX's operators, 18 to 25; 20 without it.",
-        show_default=False,
+        help=f"Version of ONNX's operators, {OPSETS[0]} to {OPSETS[-1]}.",
+        rich_help_panel=_FILE,
+    ),
+]
+FoldOption = Annotated[
+    bool,
+    typer.Option(
+        "--fold-batch-norm/--keep-batch-norm",
+        help="Batch norms folded into the convolutions before them, or nodes of their own.",
+        rich_help_panel=_FILE,
+    ),
+]
+ExternalDataOption = Annotated[
+    bool,
+    typer.Option(
+        "--external-data/--single-file",
+        help="Weights in a file beside the graph, or both in one file, which ends at 2 GiB.",
         rich_help_panel=_FILE,
     ),
 ]
 
 
+@takes_model
 def export(
-    variant: VariantsOption = None,
-    *,
-    config: ConfigOption = None,
-    batch_norm: BatchNormOption = None,
-    local_response_norm: LocalResponseNormOption = None,
-    num_classes: NumClassesOption = None,
-    input_size: InputSizeOption = None,
-    head: HeadOption = None,
-    classifier_width: ClassifierWidthOption = CLASSIFIER_WIDTH,
-    outputs: OutputsOption = "logits",
-    weights: WeightsOption = "random",
-    seed: SeedOption = 0,
+    shape: dict[str, Any],
     file_format: FormatOption = "onnx",  # noqa: ARG001 - the one there is; scripts can already name it
-    opset: OpsetOption = None,
+    opset: OpsetOption = DEFAULT_OPSET,
+    fold_batch_norm: FoldOption = True,
+    external_data: ExternalDataOption = True,
     exports: ExportsOption = Path("exports"),
     json_output: JsonOption = False,
 ) -> None:
@@ -75,22 +70,13 @@ def export(
 
     A file that exists already is found again. A variant that fails does not stop the others.
     """
-    shape = {
-        "config": config,
-        "batch_norm": batch_norm,
-        "local_response_norm": local_response_norm,
-        "num_classes": num_classes,
-        "input_size": input_size,
-        "head": head,
-        "classifier_width": classifier_width,
-        "outputs": outputs,
-        "weights": weights,
-        "seed": seed,
-    }
-    jobs = _Jobs(shape, exports, opset)
-    names = _names(split_commas(variant))
+    names = _names(shape.pop("variant"))
+    form = OnnxForm(opset=opset, fold_batch_norm=fold_batch_norm, external_data=external_data)
+    jobs = _Jobs(shape, exports, form)
+    jobs.read(names)
+    announce_need(jobs.needed_bytes, exports)
     with _progress(len(names)) as display:
-        jobs.run(names, display)
+        jobs.run(display)
     _print(jobs.records, json_output)
     if jobs.codes:
         raise typer.Exit(worst_exit_code(jobs.codes))
@@ -106,35 +92,49 @@ def _names(items: list[str]) -> list[str | None]:
 class _Jobs:
     """Exports one network after the other and keeps what became of each."""
 
-    def __init__(self, shape: dict[str, Any], exports: Path, opset: int | None) -> None:
+    def __init__(self, shape: dict[str, Any], exports: Path, form: OnnxForm) -> None:
         self._shape = shape
         self._exports = exports
-        self._opset = opset
+        self._form = form
+        self._specs: list[tuple[str | None, ModelSpec | VggbenchError]] = []
+        self.needed_bytes = 0
         self.records: list[dict[str, Any]] = []
         self.codes: list[int] = []
 
-    def run(self, names: Sequence[str | None], display: _Display) -> None:
-        """Export all; the error of a single one is raised, those of several are kept."""
+    def read(self, names: Sequence[str | None]) -> None:
+        """Find out what the networks are and need; the error of a single one is raised, those of several are kept."""
+        from vggbench.artefacts.onnx import missing_bytes
+
         for name in names:
             try:
                 spec = make_spec(name, **self._shape)
-                artefact = self._export(spec, display)
+                self.needed_bytes += missing_bytes(spec, self._exports, self._form)
+                self._specs.append((name, spec))
             except VggbenchError as error:
                 if len(names) == 1:
+                    raise
+                self._specs.append((name, error))
+
+    def run(self, display: _Display) -> None:
+        """Export all; errors as in `read`."""
+        for name, spec in self._specs:
+            try:
+                if isinstance(spec, VggbenchError):
+                    raise spec
+                display.doing(spec.variant)
+                self.records.append(_record(spec, self._export(spec)))
+            except VggbenchError as error:
+                if len(self._specs) == 1:
                     raise
                 display.failed(f"{name}: {error}")
                 self.records.append({"variant": name, "status": "failed", "reasons": str(error)})
                 self.codes.append(error.exit_code)
-            else:
-                self.records.append(_record(spec, artefact))
             display.finished()
 
-    def _export(self, spec: ModelSpec, display: _Display) -> Artefact:
-        from vggbench.artefacts.onnx import DEFAULT_OPSET, onnx_artefact
+    def _export(self, spec: ModelSpec) -> Artefact:
+        from vggbench.artefacts.onnx import onnx_artefact
 
-        opset = DEFAULT_OPSET if self._opset is None else self._opset
-        display.doing(spec.variant)
-        return onnx_artefact(spec, self._exports, opset=opset, hash_existing=True)
+        return onnx_artefact(spec, self._exports, form=self._form, hash_existing=True)
 
 
 def _record(spec: ModelSpec, artefact: Artefact) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What `run` and `verify` share: the options that choose cells, and how they become a plan. Imports nothing heavy."""
+"""What commands share: the options that choose a model or cells, and how they become a plan. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -130,10 +130,9 @@ class CellChoice:
         return find_cells(selections, device=device, threads=threads)
 
 
-def choose_cells(
+def choose_model(
     variant: VariantsOption = None,
     config: ConfigOption = None,
-    onnx: OnnxOption = None,
     batch_norm: BatchNormOption = None,
     local_response_norm: LocalResponseNormOption = None,
     num_classes: NumClassesOption = None,
@@ -143,18 +142,11 @@ def choose_cells(
     outputs: OutputsOption = "logits",
     weights: WeightsOption = "random",
     seed: SeedOption = 0,
-    backend: BackendsOption = None,
-    precision: PrecisionsOption = None,
-    batch_size: BatchSizesOption = None,
-    device: DeviceOption = None,
-    threads: ThreadsOption = None,
-    plan: PlanOption = None,
-) -> CellChoice:
-    """Collect the options' values; `takes_cells` keeps those that were given."""
-    chosen = {
-        "variant": split_commas(variant) or None,
+) -> dict[str, Any]:
+    """Collect the options' values by the names of `make_spec`, the variants in a list."""
+    return {
+        "variant": split_commas(variant),
         "config": config,
-        "onnx": onnx,
         "batch_norm": batch_norm,
         "local_response_norm": local_response_norm,
         "num_classes": num_classes,
@@ -163,31 +155,72 @@ def choose_cells(
         "classifier_width": classifier_width,
         "outputs": outputs,
         "weights": weights,
-        "weights_seed": seed,
-        "backend": split_commas(backend) or None,
-        "precision": split_commas(precision) or None,
+        "seed": seed,
+    }
+
+
+def choose_cells(
+    onnx: OnnxOption = None,
+    backend: BackendsOption = None,
+    precision: PrecisionsOption = None,
+    batch_size: BatchSizesOption = None,
+    device: DeviceOption = None,
+    threads: ThreadsOption = None,
+    plan: PlanOption = None,
+    **model: Any,
+) -> CellChoice:
+    """Collect the options' values, `model` being those of `choose_model`; `takes_cells` keeps those that were given."""
+    chosen = choose_model(**model)
+    chosen |= {
+        "weights_seed": chosen.pop("seed"),
+        "onnx": onnx,
+        "backend": split_commas(backend),
+        "precision": split_commas(precision),
         "batch_size": _whole_numbers(batch_size) if batch_size else None,
     }
-    given = {name: value for name, value in chosen.items() if value is not None}
-    return CellChoice(given, device, threads, plan)
+    return CellChoice(chosen, device, threads, plan)
 
 
 def takes_cells(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of `choose_cells` in front of its own; its first parameter gets the `CellChoice`."""
-    shared = inspect.signature(choose_cells, eval_str=True).parameters
-    _first, *own = inspect.signature(command, eval_str=True).parameters.values()
+    """Give a command the options of a model and of cells; its first parameter gets the `CellChoice`."""
+
+    def choose(context: typer.Context, values: dict[str, Any]) -> CellChoice:
+        choice = choose_cells(**values)
+        return replace(choice, chosen=_given(choice.chosen, context))
+
+    return _with_options(command, [*_options(choose_model), *_options(choose_cells)], choose)
+
+
+def takes_model(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of a model; its first parameter gets what `choose_model` returns."""
+    return _with_options(command, _options(choose_model), lambda _context, values: choose_model(**values))
+
+
+def _with_options(
+    command: Callable[..., None],
+    shared: list[inspect.Parameter],
+    choose: Callable[[typer.Context, dict[str, Any]], object],
+) -> Callable[..., None]:
+    """Put shared options in front of a command's own, and hand it what `choose` makes of their values."""
+    _first, *own = _options(command)
 
     def call(*, context: typer.Context, **values: Any) -> None:
-        choice = choose_cells(**{name: values.pop(name) for name in shared})
-        command(replace(choice, chosen=_given(choice.chosen, context)), **values)
+        choice = choose(context, {option.name: values.pop(option.name) for option in shared})
+        command(choice, **values)
 
     context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
-    options = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in (*shared.values(), *own)]
+    options = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in (*shared, *own)]
     parameters = [context, *options]
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     call.__name__, call.__doc__, call.__module__ = command.__name__, command.__doc__, command.__module__
     return call
+
+
+def _options(function: Callable[..., object]) -> list[inspect.Parameter]:
+    """Return the parameters that have a name of their own."""
+    parameters = inspect.signature(function, eval_str=True).parameters.values()
+    return [parameter for parameter in parameters if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
 
 
 def _given(values: Mapping[str, Any], context: typer.Context) -> dict[str, Any]:

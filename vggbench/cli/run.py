@@ -9,6 +9,7 @@ import typer
 
 from vggbench.cli.options import JsonOption
 from vggbench.cli.planning import CellChoice, ExportsOption, takes_cells
+from vggbench.cli.room import announce_plan
 from vggbench.errors import RequestError
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ def run(
         raise RequestError("--retry-failed needs --resume, and --output with the run's folder")
     else:
         plan, versions = _make_plan(choice, rounds, replicas, time_budget_s)
+        announce_plan(plan, exports)
         folder = output or default_folder()
         with progress() as observer:
             places = Places(folder=folder, exports=exports)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from vggbench.cli.options import JsonOption
 from vggbench.cli.planning import CellChoice, ExportsOption, takes_cells
+from vggbench.cli.room import announce_plan
 
 if TYPE_CHECKING:
     from vggbench.results.columns import Row
@@ -26,8 +27,10 @@ def verify(choice: CellChoice, exports: ExportsOption = Path("exports"), json_ou
     from vggbench.runner import verify_plan
 
     cells, versions = choice.read_cells(choice.read_file())
+    plan = Pace(rounds=1).plan(cells)
+    announce_plan(plan, exports)
     with progress() as observer:
-        rows = verify_plan(Pace(rounds=1).plan(cells), exports, backend_versions=versions, observer=observer)
+        rows = verify_plan(plan, exports, backend_versions=versions, observer=observer)
     if json_output:
         print_json(rows)
     else:

@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggbench.artefacts.artefact import Artefact, check_files
-from vggbench.artefacts.store import Request, Written, prepare, tool_versions
+from vggbench.artefacts.store import Request, Written, exists, prepare, tool_versions
+from vggbench.artefacts.weights import has_weights, weights_artefact
 from vggbench.data.synthetic import images
 from vggbench.errors import CellError
-from vggbench.models.spec import ModelSpec
+from vggbench.models.network_file import Network
+from vggbench.models.spec import IMAGE_CHANNELS, ModelSpec
 from vggbench.parity.metrics import RunningAmplification
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 REFERENCE_FILE = "reference.npz"
 IMAGES = 8  # enough that the part of the output which depends on the input is steady
 SEED = 20140904  # not 0, which weights are drawn from by default; the day that the VGG paper appeared
+SMALL_BYTES = 1 << 16  # headers, an amplification a layer, the manifest
 SCHEME = 1  # raised when the same weights and images would give other arrays
 
 
@@ -34,7 +37,25 @@ def reference_artefact(spec: ModelSpec, exports: Path, weights: Artefact) -> Art
     Computed once (about a second an image) and then found again. Raises `CellError` if a logit is not finite.
     """
     inputs = images(IMAGES, spec.input_size, SEED)
-    request = Request(
+    return prepare(_request(spec, weights, inputs), exports, lambda folder: _write(spec, weights, inputs, folder))
+
+
+def missing_bytes(spec: ModelSpec, exports: Path) -> int:
+    """Return how much `reference_artefact` would write: 0 if it is there."""
+    if has_weights(spec, exports):
+        inputs = images(IMAGES, spec.input_size, SEED)
+        if exists(_request(spec, weights_artefact(spec, exports), inputs), exports):
+            return 0
+    return reference_bytes(spec)
+
+
+def reference_bytes(spec: Network) -> int:
+    """Return how large a reference is, at most: its images, and what is small beside them."""
+    return IMAGES * (4 * IMAGE_CHANNELS * spec.input_size**2 + 8 * spec.num_classes) + SMALL_BYTES
+
+
+def _request(spec: ModelSpec, weights: Artefact, inputs: NDArray[np.float32]) -> Request:
+    return Request(
         kind="reference",
         format="reference",
         main=REFERENCE_FILE,
@@ -48,7 +69,6 @@ def reference_artefact(spec: ModelSpec, exports: Path, weights: Artefact) -> Art
             "scheme": SCHEME,
         },
     )
-    return prepare(request, exports, lambda folder: _write(spec, weights, inputs, folder))
 
 
 def _write(spec: ModelSpec, weights: Artefact, inputs: NDArray[np.float32], folder: Path) -> Written:
