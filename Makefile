@@ -13,7 +13,7 @@ bench: ## build, export, verify, measure and report on this machine
 
 test: ## the whole test suite, with coverage
 	@.ci/environment test
-	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -p no:benchmark --cov --cov-report=term $(ARGS)
 
 verify-all: ## can parity be fooled? every mutant and every variant at full size; ARGS=--resume goes on
 	@.ci/environment test

@@ -26,11 +26,17 @@ def begin(*arguments: object) -> subprocess.Popen[str]:
     """Start `vggbench` with arguments."""
     return subprocess.Popen(
         [sys.executable, "-m", "vggbench", *map(str, arguments)],
+        preexec_fn=_hear_interrupts,  # noqa: PLW1509 - before any thread of the tests
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,  # a process group of its own, as a shell makes it
     )
+
+
+def _hear_interrupts() -> None:
+    """A shell has its background jobs ignore Ctrl-C, and whatever they start with them."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def ended(pids: list[int]) -> bool:

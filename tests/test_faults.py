@@ -99,13 +99,10 @@ def limited(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=280)
 
 
-def test_an_export_that_gets_no_memory_is_one_line_and_leaves_nothing(tmp_path: Path):
-    ended = limited("export", *ARGUMENTS[:-1], "16384", "--exports", tmp_path)  # 1 GiB in one layer
-    assert ended.returncode == 5, ended.stderr
-    (message,) = [line for line in ended.stderr.splitlines() if not line.startswith("[")]
-    assert message.startswith("vggbench: ")
-    assert "memory ran out while it was made" in message
-    assert [path.name for path in tmp_path.rglob("*")] == ["custom", ".lock"]
+def test_an_export_needs_less_memory_than_its_largest_layer(tmp_path: Path):
+    ended = limited("export", *ARGUMENTS[:-1], "9216", "--exports", tmp_path)  # 324 MiB in one layer
+    assert ended.returncode == 0, ended.stderr
+    assert Path(ended.stdout.strip()).is_file()
 
 
 def test_a_cell_that_gets_no_memory_to_be_prepared_is_a_failed_row(tmp_path: Path):

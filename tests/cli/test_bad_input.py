@@ -215,7 +215,7 @@ def test_a_conversion_is_said_as_a_note(command_line: CommandLine, tmp_path: Pat
     def fail(*_arguments: object, **_options: object) -> None:
         raise ExportError("far enough")
 
-    monkeypatch.setattr("vggbench.artefacts.onnx.onnx_artefact", fail)
+    monkeypatch.setattr("vggbench.artefacts.onnx.prepare", fail)  # what comes after the weights
     torch.save({key: value.half() for key, value in initial_state(SPEC).items()}, tmp_path / "half.pth")
     answer = command_line("export", *ARGUMENTS, "--weights", tmp_path / "half.pth", "--exports", tmp_path / "exports")
     assert (answer.code, answer.message) == (5, "vggbench: far enough")

@@ -74,7 +74,7 @@ def test_weights_that_overflow_are_named(tmp_path, monkeypatch):
     spec = narrow()
     state = initial_state(spec)
     state["classifier.6.bias"][2] = float("nan")
-    monkeypatch.setattr("vggbench.models.weights.state_for", lambda spec: state)
+    monkeypatch.setattr("vggbench.models.weights.lazy_state", lambda spec: state)
     with pytest.raises(CellError, match="custom: 8 of the reference's 40 logits are not finite; check the weights"):
         reference_artefact(spec, tmp_path, weights_artefact(spec, tmp_path))
 

@@ -97,6 +97,8 @@ def _read_safetensors(path: Path) -> object:
         # Cloned: the file maps its tensors at addresses that are not aligned for vector instructions.
         return {key: tensor.clone() for key, tensor in load_file(path).items()}
     except (SafetensorError, *DAMAGED) as error:
+        if "Cannot allocate memory" in str(error):  # the library says it as it says of a damaged file
+            raise MemoryError from error
         raise WeightsError(
             f"weights file {str(path)!r} is not a whole safetensors file: {_first_sentence(error)}"
         ) from error
