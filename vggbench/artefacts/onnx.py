@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Self
 
 from vggbench.artefacts.artefact import Artefact
 from vggbench.artefacts.external_data import Extent, write_external_data
+from vggbench.artefacts.frames import in_one_piece
 from vggbench.artefacts.manifest import canonical_json
 from vggbench.artefacts.onnx_form import OnnxForm
 from vggbench.artefacts.space import check_room
@@ -204,7 +205,7 @@ def _write_one_file(tracing: _Tracing, weights: Artefact, folder: Path) -> dict[
 def _trace(spec: ModelSpec, form: OnnxForm) -> onnx_ir.Model:
     from vggbench.artefacts.graph import skeleton, trace
 
-    return trace(spec, skeleton(spec, fold_batch_norm=form.fold_batch_norm), form.opset)
+    return in_one_piece(lambda: trace(spec, skeleton(spec, fold_batch_norm=form.fold_batch_norm), form.opset))
 
 
 def _message(spec: ModelSpec, model: onnx_ir.Model, extents: Mapping[str, Extent]) -> onnx.ModelProto:
