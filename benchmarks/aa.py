@@ -27,12 +27,11 @@ from pydantic import TypeAdapter
 from vggbench.errors import NothingToJudge, VggbenchError
 from vggbench.measure.client import WorkerClient
 from vggbench.measure.records import RoundRecord, SessionRecord
-from vggbench.measure.request import RoundRequest, Timing
 from vggbench.measure.validity import gravest, is_of_what_was_asked
 from vggbench.models.spec import make_spec
 from vggbench.plan import Cell
 from vggbench.plan.cells import replicate
-from vggbench.preparation import Materials, materials
+from vggbench.preparation import Materials, materials, request_for
 from vggbench.report.table import row_title, with_interval
 from vggbench.results.columns import Row
 from vggbench.results.figures import figures
@@ -113,24 +112,7 @@ def null_pair(rounds: int) -> Pair:
 
 
 def _null_round(cell: Cell, number: int, found: Materials) -> RoundRecord:
-    request = RoundRequest(
-        cell_id=cell.id,
-        round=number,
-        backend=cell.backend,
-        device=cell.device,
-        precision=cell.precision,
-        batch_size=cell.batch_size,
-        threads=cell.threads,
-        in_flight=1,
-        options=cell.options,
-        artefact=found.artefact.to_json(),
-        reference=str(found.reference.path),
-        reference_sha256=found.reference.files[found.reference.main],
-        tolerance=found.tolerance,
-        timing=Timing.of_seconds(1.0),
-        seed=number,
-        timeout_s=60.0,
-    )
+    request = request_for(cell, found, number, in_flight=1, seconds=1.0, seed=number, timeout_s=60.0)
     started_at = datetime.now(UTC).isoformat()
     start = time.monotonic()
     with WorkerClient(timeout_s=request.timeout_s) as worker:

@@ -27,9 +27,9 @@ import numpy as np
 
 from vggbench.environment import collect, default_threads
 from vggbench.measure.client import WorkerClient
-from vggbench.measure.request import RoundRequest, Timing
+from vggbench.measure.request import RoundRequest
 from vggbench.plan import Pace, find_cells, selection
-from vggbench.preparation import Materials, materials
+from vggbench.preparation import Materials, materials, request_for
 from vggbench.stats import hodges_lehmann, signed_rank_interval
 
 PAIRS = 7  # block pairs a round
@@ -79,24 +79,7 @@ def ready_worker(request: RoundRequest, found: Materials, stack: ExitStack) -> W
 
 def one_round(cell, found: Materials, number: int) -> dict[str, float]:
     """Return the medians (ms) of both sides in one round, and the median ratio of its pairs."""
-    request = RoundRequest(
-        cell_id=cell.id,
-        round=number,
-        backend=cell.backend,
-        device=cell.device,
-        precision=cell.precision,
-        batch_size=1,
-        threads=cell.threads,
-        in_flight=1,
-        options=cell.options,
-        artefact=found.artefact.to_json(),
-        reference=str(found.reference.path),
-        reference_sha256=found.reference.files[found.reference.main],
-        tolerance=found.tolerance,
-        timing=Timing.of_seconds(1.0),
-        seed=number,
-        timeout_s=300.0,
-    )
+    request = request_for(cell, found, number, in_flight=1, seconds=1.0, seed=number, timeout_s=300.0)
     order = random.Random(f"{cell.id}/{number}")
     blocks: dict[str, list[float]] = {"harness": [], "bare": []}
     with ExitStack() as stack:

@@ -21,9 +21,9 @@ from vggbench.environment import collect
 from vggbench.measure.client import WorkerClient
 from vggbench.measure.conditions import Conditions
 from vggbench.measure.disturbance import sum_up
-from vggbench.measure.request import RoundRequest, Timing
+from vggbench.measure.request import RoundRequest
 from vggbench.plan import Cell, Pace, find_cells, selection
-from vggbench.preparation import Materials, materials
+from vggbench.preparation import Materials, materials, request_for
 from vggbench.stats import hodges_lehmann, signed_rank_interval
 
 BACKENDS = ("torch", "onnxruntime", "openvino")
@@ -32,24 +32,7 @@ SIDES = ("pinned", "free")
 
 
 def request_of(cell: Cell, found: Materials, number: int, seconds: float) -> RoundRequest:
-    return RoundRequest(
-        cell_id=cell.id,
-        round=number,
-        backend=cell.backend,
-        device=cell.device,
-        precision=cell.precision,
-        batch_size=1,
-        threads=cell.threads,
-        in_flight=1,
-        options=cell.options,
-        artefact=found.artefact.to_json(),
-        reference=str(found.reference.path),
-        reference_sha256=found.reference.files[found.reference.main],
-        tolerance=found.tolerance,
-        timing=Timing.of_seconds(seconds),
-        seed=number,
-        timeout_s=300.0,
-    )
+    return request_for(cell, found, number, in_flight=1, seconds=seconds, seed=number, timeout_s=300.0)
 
 
 def one_process(request: RoundRequest, *, pinned: bool, seconds: float) -> tuple[float, list[dict]]:

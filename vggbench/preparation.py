@@ -18,6 +18,7 @@ from vggbench.backends.registry import find_backend
 from vggbench.backends.script import script_artefact, script_reference
 from vggbench.errors import CellError
 from vggbench.measure.records import Failure
+from vggbench.measure.request import RoundRequest, Timing
 from vggbench.models.layers import mac_layers, totals, walk
 from vggbench.models.network_file import Network, NetworkFile
 from vggbench.parity.metrics import amplification
@@ -106,6 +107,30 @@ def _missing_bytes(network: Network, kinds: set[str], exports: Path) -> int:
         return 0
     missing = onnx.missing_bytes(network, exports) if "onnx" in kinds else weights.missing_bytes(network, exports)
     return missing + reference.missing_bytes(network, exports)
+
+
+def request_for(
+    cell: Cell, found: Materials, number: int, *, in_flight: int, seconds: float, seed: int, timeout_s: float
+) -> RoundRequest:
+    """Return what round `number` of a cell is asked to do, in `seconds` of measuring."""
+    return RoundRequest(
+        cell_id=cell.id,
+        round=number,
+        backend=cell.backend,
+        device=cell.device,
+        precision=cell.precision,
+        batch_size=cell.batch_size,
+        threads=cell.threads,
+        in_flight=in_flight,
+        options=cell.options,
+        artefact=found.artefact.to_json(),
+        reference=str(found.reference.path),
+        reference_sha256=found.reference.files[found.reference.main],
+        tolerance=found.tolerance,
+        timing=Timing.of_seconds(seconds),
+        seed=seed,
+        timeout_s=timeout_s,
+    )
 
 
 def prepare_all(

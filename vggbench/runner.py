@@ -21,12 +21,12 @@ from vggbench.errors import ArtefactError, Interrupted, RequestError, RunFolderE
 from vggbench.measure.ceilings import measure_ceilings
 from vggbench.measure.gpu_state import idle_power_w
 from vggbench.measure.records import RoundRecord, gave_up
-from vggbench.measure.request import RoundRequest, Timing
+from vggbench.measure.request import RoundRequest
 from vggbench.measure.roofline import Ceiling
 from vggbench.measure.rounds import run_round, verify_round
 from vggbench.measure.saturation import TriedRate, most_productive
 from vggbench.plan import Cell, Plan
-from vggbench.preparation import Materials, missing_bytes, prepare_all
+from vggbench.preparation import Materials, missing_bytes, prepare_all, request_for
 from vggbench.results.columns import Row
 from vggbench.results.journal import JOURNAL_NAME, Journal, read_rounds
 from vggbench.results.rows import derive_rows
@@ -344,21 +344,12 @@ def schedule(cells: Sequence[Cell], rounds: int, seed: int) -> Iterator[tuple[in
 def round_request(info: RunInfo, cell: Cell, number: int, found: Materials) -> RoundRequest:
     """Return what a round of the cell is asked to do."""
     plan = info.plan
-    return RoundRequest(
-        cell_id=cell.id,
-        round=number,
-        backend=cell.backend,
-        device=cell.device,
-        precision=cell.precision,
-        batch_size=cell.batch_size,
-        threads=cell.threads,
+    return request_for(
+        cell,
+        found,
+        number,
         in_flight=most_productive(info.prepared[cell.id].in_flight_tried, cell.in_flight),
-        options=cell.options,
-        artefact=found.artefact.to_json(),
-        reference=str(found.reference.path),
-        reference_sha256=found.reference.files[found.reference.main],
-        tolerance=found.tolerance,
-        timing=Timing.of_seconds(plan.round_seconds),
+        seconds=plan.round_seconds,
         seed=plan.seed + number,
         timeout_s=plan.timeout_s,
     )

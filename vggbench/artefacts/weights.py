@@ -34,7 +34,6 @@ LAYER_BYTES = 1 << 10  # beside a layer's values: up to five names with shape an
 LENGTH_BYTES = 8  # in front of the header
 HEADER_ALIGNMENT = 8  # the header is filled up with blanks to it
 PIECE_ELEMENTS = 1 << 20  # of a tensor, drawn at a time: few enough to be in the cache still when they are copied
-# of a tensor that are drawn at a time: few enough to be still in the cache when they are copied
 SAFETENSORS_TYPES = {"I64": "<i8", "F32": "<f4"}  # those that a network's state has, the widest first as in the file
 
 
