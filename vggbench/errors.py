@@ -7,6 +7,7 @@ Imports nothing of vggbench. The tree:
     ├── RequestError               2   a bad option, file, plan; something asked for by name is not there
     │   ├── UnknownVariantError
     │   ├── WeightsError           a weights file that does not fit or cannot be read
+    │   ├── DataError              images or a data set that cannot be read
     │   ├── ArtefactError          files that are not what their manifest says
     │   ├── DiskSpaceError         the disk has no room for what was asked
     │   ├── PlanError              a plan file with a wrong key, type or value
@@ -58,6 +59,10 @@ class UnknownVariantError(RequestError):
 
 class WeightsError(RequestError):
     """A weights file that cannot be read or does not fit the network."""
+
+
+class DataError(RequestError):
+    """Images or a data set that cannot be read, or are not what they should be."""
 
 
 class ArtefactError(RequestError):

@@ -13,7 +13,7 @@ from tests.meta.repository import ROOT, imports_of, modules
 # Each may import those before it.
 ORDER = (
     *("models", "data", "train", "artefacts", "backends", "parity", "measure", "plan", "results", "audit", "report"),
-    *("preparation", "runner", "profiling", "gate", "api"),
+    *("preparation", "runner", "profiling", "classification", "gate", "api"),
 )
 # Everybody may import these; here is what they may import themselves.
 COMMON = {"errors": set[str](), "version": set[str](), "stats": {"errors"}, "environment": {"errors", "version"}}
@@ -25,7 +25,7 @@ HEAVY = FRAMEWORKS | {"pandas", "plotly", "pyarrow", "safetensors", "scipy"}
 # Torch code through and through: loads torch with itself, and is imported inside functions only.
 LOADS_TORCH = {"vggbench.models.vgg", "vggbench.models.initialization", "vggbench.artefacts.graph"}
 # Where the distribution is called otherwise than the module, or brings it along.
-DISTRIBUTIONS = {"google": "onnx", "onnx_ir": "onnxscript", "pynvml": "nvidia-ml-py"}
+DISTRIBUTIONS = {"PIL": "pillow", "google": "onnx", "onnx_ir": "onnxscript", "pynvml": "nvidia-ml-py"}
 
 MODULES = [pytest.param(name, id=name) for name in modules()]
 

@@ -61,6 +61,8 @@ class Manifest(_Strict):
         sha256: `combined_hash` of the files.
         key: hash of all that decides the content; the folder's name ends in its first 8 characters.
         parent: hash of the artefact that this one was made from.
+        classes: names of the classes by label, where the weights say them.
+        preprocessing: how images are prepared for the weights, where they say it.
         seal: hash of all other entries, which tells an edited manifest.
     """
 
@@ -80,6 +82,8 @@ class Manifest(_Strict):
     parent: Sha256 | None
     seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     created_at: datetime
+    classes: tuple[str, ...] = ()
+    preprocessing: dict[str, Any] | None = None
     seal: Sha256
 
     @property

@@ -22,6 +22,7 @@ from vggbench.artefacts.space import check_room
 from vggbench.artefacts.store import Request, Written, exists, garbage_left, portable_spec, prepare, tool_versions
 from vggbench.artefacts.weights import has_weights, weights_artefact, weights_bytes
 from vggbench.errors import RequestError
+from vggbench.models.description import describe
 from vggbench.models.spec import ModelSpec
 from vggbench.version import VERSION
 
@@ -34,6 +35,7 @@ DATA_FILE = "model.onnx.data"
 DEFAULT_FORM = OnnxForm()
 EXPORTERS = ("torch", "onnx", "onnxscript", "onnx-ir")
 EXPORT_SCHEME = 2  # raised when this package writes another file for the same request
+DESCRIPTION_SCHEME = 1  # raised when a description is written otherwise into the file
 SWITCH_INTERVAL_S = 0.0005  # a tenth of Python's own
 SPEC_PROPERTY, VERSION_PROPERTY = "vggbench.model_spec", "vggbench.version"
 
@@ -99,6 +101,9 @@ def _check_dynamic(spec: ModelSpec, dynamic: tuple[str, ...]) -> None:
 
 
 def _request(spec: ModelSpec, weights: Artefact, form: OnnxForm) -> Request:
+    exporters = {"vggbench": VERSION, "scheme": EXPORT_SCHEME, **tool_versions(*EXPORTERS)}
+    # A file of weights that may describe themselves has it in it; no other than before is made for generated ones.
+    described = {} if spec.has_generated_weights else {"description": DESCRIPTION_SCHEME}
     return Request(
         kind="onnx",
         format="onnx",
@@ -111,7 +116,7 @@ def _request(spec: ModelSpec, weights: Artefact, form: OnnxForm) -> Request:
         material={
             "spec": spec.digest(),
             "weights": weights.sha256,
-            "exporters": {"vggbench": VERSION, "scheme": EXPORT_SCHEME, **tool_versions(*EXPORTERS)},
+            "exporters": exporters | described,
         },
     )
 
@@ -215,6 +220,7 @@ def _message(spec: ModelSpec, model: onnx_ir.Model, extents: Mapping[str, Extent
     _refer(model, extents)
     model.metadata_props[SPEC_PROPERTY] = canonical_json(portable_spec(spec))
     model.metadata_props[VERSION_PROPERTY] = VERSION
+    model.metadata_props.update(describe(spec).metadata())
     return onnx_ir.to_proto(model)
 
 

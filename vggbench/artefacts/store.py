@@ -35,6 +35,7 @@ from vggbench.artefacts.manifest import (
 )
 from vggbench.artefacts.streams import stream_sha256
 from vggbench.errors import ArtefactError, ExportError, RequestError
+from vggbench.models.description import describe
 from vggbench.models.network_file import Network, NetworkFile, network_from_json
 from vggbench.version import VERSION
 
@@ -297,12 +298,22 @@ def _finish(folder: Path, request: Request, written: Written, seconds: float) ->
         "parent": request.parent,
         "seconds": round(seconds, 3),
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        **_description(request.spec),
     }
     write_manifest(folder, entries)
     for path in paths:
         shutil.copymode(folder / MANIFEST_NAME, path)  # some libraries write files that only their owner can read
     for path in (*paths, folder / MANIFEST_NAME, folder):
         flush(path)
+
+
+def _description(spec: Network) -> dict[str, Any]:
+    """Return what the weights say of themselves, as entries of a manifest; none where they say nothing."""
+    found = describe(spec)
+    entries: dict[str, Any] = {"classes": list(found.classes)} if found.classes else {}
+    if found.preprocessing is not None:
+        entries["preprocessing"] = found.preprocessing.to_json()
+    return entries
 
 
 def _tensor_entry(tensor: TensorShape) -> dict[str, Any]:

@@ -18,6 +18,7 @@ _CHECKS: Mapping[str, Callable[[object], bool]] = {
     "str": lambda value: type(value) is str,
     "int": lambda value: type(value) is int,
     "bool": lambda value: type(value) is bool,
+    "int | None": lambda value: value is None or type(value) is int,
     "float | None": lambda value: value is None or _is_number(value),
     "tuple[float, ...]": lambda value: isinstance(value, list | tuple) and all(map(_is_number, value)),
 }

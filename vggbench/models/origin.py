@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from vggbench.models.fields import checked_fields
+from vggbench.models.preprocessing import Preprocessing
 
 HASH_CHARACTERS = 8  # of the SHA-256 at the end of a published file's name: torch's convention
 
@@ -48,6 +49,11 @@ class Origin:
     def sha256_start(self) -> str:
         """What the file's SHA-256 has to begin with."""
         return self.name.rpartition("-")[2]
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How images are prepared for the weights."""
+        return Preprocessing(resize=self.resize, crop=self.crop, mean=self.mean, std=self.std)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data that `from_json` takes."""

@@ -43,6 +43,13 @@ def published_files() -> dict[str, tuple[Origin, ...]]:
     return {name: _files_of(name, models.get_model_weights(name)["IMAGENET1K_V1"]) for name in names}
 
 
+def published_classes(variant: str) -> tuple[str, ...]:
+    """Return the names of the classes that a variant's published files tell apart, by label."""
+    from torchvision import models
+
+    return tuple(models.get_model_weights(variant)["IMAGENET1K_V1"].meta["categories"])
+
+
 def _files_of(variant: str, weights: Any) -> tuple[Origin, ...]:
     transform = weights.transforms()
     figures = weights.meta["_metrics"]["ImageNet-1K"]

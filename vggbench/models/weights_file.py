@@ -58,6 +58,24 @@ def read_state(path: str | Path) -> State:
     return _only_tensors(content, path)
 
 
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """Return the texts that a `.safetensors` file carries beside its tensors, by name; `WeightsError` as `read_state`.
+
+    Reads the file's header alone.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    _refuse_empty(path)
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, *DAMAGED) as error:
+        raise WeightsError(
+            f"weights file {str(path)!r} is not a whole safetensors file: {_first_sentence(error)}"
+        ) from error
+
+
 def fitted(state: State, expected: Mapping[str, Tensor], *, source: str, variant: str) -> State:
     """Return the state in the network's order and types, or say where it departs from the network."""
     import torch
