@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.meta.repository import ROOT
-from vggbench.audit.rules import RULES, Comparison, compare_all
+from vggbench.audit.comparison import Comparison
+from vggbench.audit.rules import RULES, compare_all
 from vggbench.audit.table import read_table
 
 
@@ -103,9 +104,36 @@ CASES: list[Case] = [
         [("proof", (2,))],
     ),
     (
-        "ok and outside",
-        "variant,status,latency_ms,latency_low_ms,latency_high_ms\nvgg16,ok,40,41,42\n",
-        [("proof", (2,))],
+        "outside its interval, whatever the status",
+        "variant,status,latency_ms,latency_low_ms,latency_high_ms\nvgg16,ok,40,41,42\nvgg16,noisy,40,42,38\n",
+        [("interval", (2,)), ("interval", (3,))],
+    ),
+    ("inside its interval", "variant,latency_ms,latency_low_ms,latency_high_ms\nvgg16,40,39,42\n", []),
+    (
+        "throughput outside its interval",
+        "variant,latency_ms,throughput_img_s,throughput_low_img_s,throughput_high_img_s\nvgg16,40,25,20,24\n",
+        [("interval", (2,))],
+    ),
+    (
+        "a p90 below the median",
+        "variant,latency_p50_ms,latency_p90_ms,latency_p99_ms\nvgg16,40,30,50\n",
+        [("percentiles", (2,))],
+    ),
+    ("percentiles in order", "variant,min_ms,p50_ms,p99_ms,max_ms\nvgg16,38,40,45,60\n", []),
+    ("a maximum below the minimum", "variant,p50_ms,min_ms,max_ms\nvgg16,40,40,20\n", [("percentiles", (2,))]),
+    ("shorter with its copies", "variant,latency_ms,end_to_end_ms\nvgg16,40,30\n", [("end to end", (2,))]),
+    ("a little shorter, a moment later", "variant,latency_ms,end_to_end_ms\nvgg16,40,39\n", []),
+    ("a cosine of 5", "variant,latency_ms,parity_cosine\nvgg16,40,5\nvgg16_bn,41,1.0\n", [("limits", (2,))]),
+    ("an error below nothing", "variant,latency_ms,parity_error\nvgg16,40,-0.1\n", [("limits", (2,))]),
+    (
+        "a wrong speed-up",
+        "variant,backend,latency_ms,speedup,spec_hash\nvgg16,torch,40,1,a\nvgg16,openvino,20,4,a\n",
+        [("speed-up", (3, 2))],
+    ),
+    (
+        "right speed-ups",
+        "variant,backend,latency_ms,speedup,spec_hash\nvgg16,torch,40,1,a\nvgg16,openvino,20,2,a\n",
+        [],
     ),
 ]
 

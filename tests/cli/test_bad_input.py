@@ -151,6 +151,9 @@ WRONG = [
     (f"verify --plan {{given}}/good.toml --seed 0 {TO}", "--seed cannot be given beside --plan"),
     (f"run --plan {{given}}/good.toml --weights random --outputs logits {TO}", "--outputs, --weights cannot be given"),
     # Folders
+    (f"export {NETWORK} --exports ''", "a folder's name is empty; name one, or write . for the working directory"),
+    (f"run {FAKE} --output '' {TO}", "a folder's name is empty"),
+    (f"verify --onnx {{given}} --backend onnxruntime {TO}", "is a folder; name the file in it"),
     (
         f"export {NETWORK} --exports {{given}}/file",
         "cannot be written: Not a directory; make room there or name another",

@@ -12,6 +12,7 @@ from vggbench.backends.base import Unavailable
 from vggbench.backends.registry import find_backend
 from vggbench.measure import ceilings, kernels
 from vggbench.measure.kernels import Kernel, make_kernel, repeat
+from vggbench.measure.product_models import DATA_SCALE, DATA_ZERO, WEIGHT_SCALE, in_eight_bits
 
 TINY = {"GEMM_SIDE": 16, "CHANNELS": 4, "SIDE": 6, "COPY_BYTES": 1 << 12}
 
@@ -40,6 +41,20 @@ def test_a_product_is_the_product(tiny: None, library: str, kernel: str) -> None
     made = make_kernel(library, kernel, "fp32", "cpu", 1)
     np.testing.assert_allclose(np.asarray(made.run()), expected(kernel), rtol=1e-4, atol=1e-4)
     assert made.work == {"gemm": 2 * 16**3, "convolution": 2 * 4 * 4 * 9 * 36}[kernel]
+
+
+@pytest.mark.parametrize("kernel", ["gemm", "convolution"])
+@pytest.mark.parametrize("library", ["onnxruntime", "openvino"])
+def test_a_product_in_eight_bits(tiny: None, monkeypatch: pytest.MonkeyPatch, library: str, kernel: str) -> None:
+    """Sums of 8-bit products are exact, so that the result is off by one rounding, of half a step."""
+    eight, kept, step = in_eight_bits(*kernels._operands(kernel))
+    wide = (eight.astype(np.float32) - DATA_ZERO) * DATA_SCALE, kept.astype(np.float32) * WEIGHT_SCALE
+    made = make_kernel(library, kernel, "int8", "cpu", 1)
+    found = (np.asarray(made.run()).astype(np.float32) - DATA_ZERO) * step
+    monkeypatch.setattr(kernels, "_operands", lambda _kernel: wide)
+    exact = np.clip(expected(kernel), -128 * step, 127 * step)
+    np.testing.assert_allclose(found, exact, atol=0.501 * step, rtol=0)
+    assert len(np.unique(found)) > 20
 
 
 @pytest.mark.parametrize("threads", [1, 2])

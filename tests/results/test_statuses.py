@@ -68,7 +68,11 @@ CASES = [
     ("throttled", disturbed(gpu=hot(1900)), "held its clocks down: power cap (6 of 6 blocks); cool it"),
     ("contended", disturbed(busy_s=2.0), "other processes had 24 % of the worker's CPU time (let pass: 3 %); end"),
     ("contended", disturbed(steal_s=0.03), "gave 1.5 % of the worker's CPU time to other guests (let pass: 1 %)"),
-    ("contended", disturbed(involuntary_switches=200), "give way 100 times a second on each CPU (let pass: 50); end"),
+    (
+        "contended",
+        disturbed(busy_s=None, involuntary_switches=200),
+        "give way 100 times a second on each CPU (let pass: 50); end",
+    ),
     ("unsteady", UNSETTLED, "6 of 6 warm-ups were not seen to get steady; give --time-budget-s more"),
     ("bimodal", at(10.0, 13.0, 10.02, 10.05, 13.02, 9.98), "2 of 6 launches are slower than the others, which lie 29"),
     ("drifting", at(10.0, 10.05, 10.1, 10.15, 10.2, 10.25), "launches near in time are alike (rank von Neumann ratio"),
@@ -104,6 +108,14 @@ JUST_LET_PASS = [
     disturbed(involuntary_switches=100),
     disturbed(2600.0, 2471.0),
 ]
+
+
+def test_threads_that_give_way_to_each_other_are_not_disturbed():
+    """OpenVINO has a thread that waits beside those that compute: of a short request each CPU gets the other's."""
+    at_rest = 1.5 + 0.02
+    assert row_of(disturbed(busy_s=at_rest, involuntary_switches=1000)).status == "ok"
+    assert row_of(disturbed(busy_s=at_rest + 0.03, involuntary_switches=1000)).status == "contended"
+    assert row_of(disturbed(busy_s=at_rest, steal_s=0.019, involuntary_switches=1000)).status == "ok"
 
 
 @pytest.mark.parametrize("records", JUST_LET_PASS)

@@ -106,9 +106,11 @@ def load_graph(path: Path, *, with_data: bool = False) -> onnx.ModelProto:
 def _found(name: str) -> Path:
     try:
         path = Path(name).expanduser().resolve()
-        found = path.is_file()
+        found, folder = path.is_file(), path.is_dir()
     except (OSError, RuntimeError, ValueError) as error:  # too long, of nobody's home, with a zero byte
         raise RequestError(f"ONNX file {name[:80]!r} cannot be looked up: {error}") from None
+    if folder:
+        raise RequestError(f"ONNX file {name!r} is a folder; name the file in it")
     if not found:
         raise RequestError(f"ONNX file {name!r} does not exist; check the path")
     return path

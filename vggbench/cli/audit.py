@@ -13,7 +13,7 @@ from vggbench.cli.options import JsonOption
 from vggbench.errors import CheckFailed, NothingToJudge
 
 if TYPE_CHECKING:
-    from vggbench.audit.rules import Comparison
+    from vggbench.audit.comparison import Comparison
     from vggbench.audit.table import Table
 
 TableArgument = Annotated[

@@ -5,6 +5,7 @@ Imports typer and the tables of choices, nothing heavier: `--help` reads this.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -126,3 +127,10 @@ def split_commas(values: list[str] | None) -> list[str]:
     if "" in items:
         raise RequestError(f"an item is empty in {', '.join(repr(value) for value in values or [])}; write a,b,c")
     return items
+
+
+def folder(text: str | Path) -> Path:
+    """Return the folder that an option names; an empty name would be the working directory to `Path`."""
+    if not str(text).strip():
+        raise RequestError("a folder's name is empty; name one, or write . for the working directory")
+    return Path(text)

@@ -23,6 +23,7 @@ from vggbench.cli.options import (
     SeedOption,
     VariantsOption,
     WeightsOption,
+    folder,
     split_commas,
 )
 from vggbench.errors import RequestError
@@ -90,7 +91,7 @@ PlanOption = Annotated[
 ]
 ExportsOption = Annotated[
     Path,
-    typer.Option("--exports", metavar="DIR", help="Where artefacts are kept.", rich_help_panel=_PLACES),
+    typer.Option("--exports", metavar="DIR", help="Where artefacts are kept.", parser=folder, rich_help_panel=_PLACES),
 ]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vggbench.cli.options import JsonOption
+from vggbench.cli.options import JsonOption, folder
 from vggbench.cli.planning import CellChoice, ExportsOption, takes_cells
 from vggbench.cli.room import announce_plan
 from vggbench.errors import RequestError
@@ -65,6 +65,7 @@ OutputOption = Annotated[
         "--output",
         metavar="DIR",
         help="The run's folder; reports/<time> without it.",
+        parser=folder,
         show_default=False,
         rich_help_panel="Places",
     ),

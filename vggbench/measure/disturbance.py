@@ -19,6 +19,8 @@ STEAL_PERCENT = 1.0  # a CPU that is gone stops all threads that wait for its on
 SWITCHES_PER_CPU_S = (
     50.0  # a CPU that two threads want switches every 3 ms or so: one seventh of the time it was wanted
 )
+# What others have where they are whom the threads give way to; with less, a worker's threads do so to each other.
+OTHERS_AT_WORK_PERCENT = 1.0
 THROTTLED_PERCENT = 1.0  # a throttled thread stops the others, as a stolen CPU does
 CLOCK_MOVED_PERCENT = 5.0  # a request that computes follows the clock one to one: that is a whole interval's width
 
@@ -116,14 +118,25 @@ def _contended(found: Disturbance) -> list[Finding | None]:
             "the hypervisor gave {value:.1f} % of the worker's CPU time to other guests (let pass: {limit:g} %); use a "
             "dedicated machine or another hour",
         ),
-        _beyond(
-            found.switches_per_s,
-            SWITCHES_PER_CPU_S,
-            "contended",
-            "the worker's threads had to give way {value:.0f} times a second on each CPU (let pass: {limit:g}); end "
-            "other processes or use fewer threads",
-        ),
+        _gave_way(found),
     ]
+
+
+def _gave_way(found: Disturbance) -> Finding | None:
+    """A library with more threads than CPUs (one that waits beside those that compute) has them give way to each other.
+
+    That is its own cost, and no disturbance: so it counts only where others had CPU time, or nobody can tell.
+    """
+    others = found.other_cpu_percent
+    if others is not None and others + (found.steal_percent or 0.0) <= OTHERS_AT_WORK_PERCENT:
+        return None
+    return _beyond(
+        found.switches_per_s,
+        SWITCHES_PER_CPU_S,
+        "contended",
+        "the worker's threads had to give way {value:.0f} times a second on each CPU (let pass: {limit:g}); end "
+        "other processes or use fewer threads",
+    )
 
 
 def _throttled(found: Disturbance) -> Finding | None:

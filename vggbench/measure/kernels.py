@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vggbench.measure.product_models import in_eight_bits, int8_model, product_model
+
 GEMM_SIDE = 2048  # 17 GFLOPs
 CHANNELS, SIDE = 256, 56  # those of VGG's third block at 224 pixels: 3.7 GFLOPs
 COPY_BYTES = 512 << 20  # several times the largest caches
@@ -93,53 +95,36 @@ def _torch_convolution(data: Any, weights: Any) -> Any:
     return functional.conv2d(data, weights, padding=1)
 
 
-def _onnxruntime_kernel(kernel: str, precision: str, device: str, threads: int) -> Run:  # noqa: ARG001 - fp32, CPU
+def _onnxruntime_kernel(kernel: str, precision: str, device: str, threads: int) -> Run:  # noqa: ARG001 - the CPU
     import onnxruntime
 
-    data, weights = _operands(kernel)
+    content, data = _model_and_data(kernel, precision)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(
-        _onnx_model(kernel, data, weights), options, providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     return lambda: session.run(None, {"data": data})[0]
 
 
-def _onnx_model(kernel: str, data: NDArray[np.float32], weights: NDArray[np.float32]) -> bytes:
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
-
-    operation = (
-        helper.make_node("MatMul", ["data", "weights"], ["product"])
-        if kernel == "gemm"
-        else helper.make_node("Conv", ["data", "weights"], ["product"], pads=[1, 1, 1, 1])
-    )
-    shape = helper.make_tensor_value_info("data", TensorProto.FLOAT, data.shape)
-    product = helper.make_tensor_value_info("product", TensorProto.FLOAT, None)
-    graph = helper.make_graph([operation], kernel, [shape], [product], [numpy_helper.from_array(weights, "weights")])
-    # Old versions that every runtime of the last years reads; neither operation has changed since.
-    model: onnx.ModelProto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-    content: bytes = model.SerializeToString()
-    return content
+def _model_and_data(kernel: str, precision: str) -> tuple[bytes, NDArray[Any]]:
+    data, weights = _operands(kernel)
+    if precision == "int8":
+        return int8_model(kernel, data, weights), in_eight_bits(data, weights)[0]
+    return product_model(kernel, data, weights), data
 
 
 def _openvino_kernel(kernel: str, precision: str, device: str, threads: int) -> Run:  # noqa: ARG001 - the CPU
     import openvino
-    from openvino import opset13 as operations
 
-    data, weights = _operands(kernel)
-    parameter = operations.parameter(data.shape, np.float32)
-    if kernel == "gemm":
-        product = operations.matmul(parameter, operations.constant(weights), False, False)
-    else:
-        product = operations.convolution(parameter, operations.constant(weights), [1, 1], [1, 1], [1, 1], [1, 1])
+    content, data = _model_and_data(kernel, precision)
     settings = {
-        "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
+        # In int8 the model's own types say what its product is computed in.
+        "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16", "int8": "f32"}[precision],
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
     }
-    compiled = openvino.Core().compile_model(openvino.Model([product], [parameter], kernel), "CPU", settings)
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(content), "CPU", settings)
     request = compiled.create_infer_request()
     request.set_input_tensor(openvino.Tensor(data))  # a copy: shared memory is not kept alive by it
 

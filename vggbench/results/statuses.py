@@ -53,7 +53,8 @@ MEANINGS: Mapping[str, Meaning] = {
     "contended": Meaning(
         f"Other processes had over {limits.OTHER_CPU_PERCENT:g} % of the CPU time of the worker's cores, a hypervisor "
         f"over {limits.STEAL_PERCENT:g} %, or the worker's threads had to give way over "
-        f"{limits.SWITCHES_PER_CPU_S:g} times a second on each CPU.",
+        f"{limits.SWITCHES_PER_CPU_S:g} times a second on each CPU while others had over "
+        f"{limits.OTHERS_AT_WORK_PERCENT:g} %.",
         "End other processes or wait for them; use a dedicated machine; use fewer threads.",
     ),
     "bimodal": Meaning(
