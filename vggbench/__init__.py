@@ -3,8 +3,8 @@
 The public API; importing it loads no torch, no backend and no pandas: each function does when it is called.
 """
 
-from vggbench.api import build, export, run, verify
+from vggbench.api import accuracy, build, export, predict, run, verify
 from vggbench.version import VERSION
 
 __version__ = VERSION
-__all__ = ["__version__", "build", "export", "run", "verify"]
+__all__ = ["__version__", "accuracy", "build", "export", "predict", "run", "verify"]

@@ -111,6 +111,70 @@ def run(
     return frame(start_run(pace.plan(cells), places, backend_versions=versions, gauge=gauge, search=saturate))
 
 
+def accuracy(
+    variant: Texts | None = None,
+    *,
+    data: str | Path,
+    backend: Texts | None = None,
+    precision: Texts | None = None,
+    batch_size: int | Sequence[int] = 32,
+    threads: int | None = None,
+    limit: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    resize: int | None = None,
+    output: str | Path | None = None,
+    exports: str | Path = "exports",
+    **shape: Any,
+) -> pd.DataFrame:
+    """Let every cell predict the test images of a folder, or so many of them, and return a row a cell.
+
+    As `vggbench accuracy`, with arguments as `run` has them; the columns are those of `accuracy.csv`. `mean`, `std` (a
+    number a colour) and `resize` (pixels) replace what the weights say of their images. Raises `DataError` for images
+    that cannot be read, `RequestError` for a network that tells other classes apart.
+    """
+    from vggbench.classification import Steps, start_accuracy
+    from vggbench.data.dataset import open_dataset
+    from vggbench.plan import Pace
+    from vggbench.report.frame import accuracy_frame
+    from vggbench.runner import Places, default_folder
+
+    images = open_dataset(Path(data), "test")
+    cells, versions = _cells(variant, backend, precision, batch_size, threads, shape)
+    places = Places(folder=Path(output) if output else default_folder(), exports=Path(exports))
+    steps = Steps(mean=tuple(mean) if mean else None, std=tuple(std) if std else None, resize=resize)
+    plan = Pace(rounds=1).plan(cells)
+    rows = start_accuracy(plan, images, places, backend_versions=versions, limit=limit, steps=steps)
+    return accuracy_frame(rows)
+
+
+def predict(
+    images: str | Path | Sequence[str | Path],
+    variant: str | None = None,
+    *,
+    backend: str = "torch",
+    precision: str = "fp32",
+    threads: int | None = None,
+    exports: str | Path = "exports",
+    **shape: Any,
+) -> list[list[tuple[str, float]]]:
+    """Return for each image file its likeliest classes with their probabilities, the likeliest first.
+
+    `shape` as in `build`; images are prepared as the weights say. Raises `DataError` for a file that is no image,
+    `CheckFailed` for a backend that does not compute what it should.
+    """
+    from vggbench.classification import Steps, class_names, only_cell, predict_images
+    from vggbench.data.image_file import read_image
+
+    paths = [images] if isinstance(images, str | Path) else images
+    found = [read_image(Path(path)) for path in paths]
+    cells, versions = _cells(variant, backend, precision, 1, threads, shape)
+    cell = only_cell(cells)
+    names = class_names(cell.spec)
+    predictions = predict_images(cell, found, Path(exports), Steps(), backend_versions=versions)
+    return [[(names[number], probability) for number, probability in one] for one in predictions]
+
+
 def _spec(variant: str | None, shape: dict[str, Any]) -> ModelSpec:
     from vggbench.models.spec import make_spec
 

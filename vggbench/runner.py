@@ -162,7 +162,7 @@ def resume_run(
     read_run_info(places.folder)  # says that there is no run before a lock is made there
     with held(places.folder):
         info = read_run_info(places.folder)
-        _check_same_environment(info)
+        check_same_environment(info)
         means = _Means(execute, gauge, search)
         return _carry_on(info, places, observer or Silent(), means, retry_failed=retry_failed)
 
@@ -237,7 +237,7 @@ def new_info(plan: Plan, backend_versions: Mapping[str, str]) -> RunInfo:
     )
 
 
-def _check_same_environment(info: RunInfo) -> None:
+def check_same_environment(info: RunInfo) -> None:
     """Rounds of two environments in one run would be averaged into a number of neither."""
     different = environment.comparable(info.environment, environment.collect().to_json())
     if different:
@@ -247,7 +247,7 @@ def _check_same_environment(info: RunInfo) -> None:
 
 def _prepare(info: RunInfo, places: Places, observer: Observer) -> dict[str, Materials]:
     kept, found = prepare_all(info.plan, places.exports, observer.preparing)
-    _check_same_artefacts(info.prepared, kept)
+    check_same_artefacts(info.prepared, kept)
     before = {cell_id: prepared.in_flight_tried for cell_id, prepared in info.prepared.items()}
     kept = {cell_id: replace(one, in_flight_tried=before.get(cell_id, ())) for cell_id, one in kept.items()}
     write_run_info(places.folder, replace(info, prepared=kept))
@@ -277,7 +277,7 @@ def _note_in_flight(folder: Path, found: Mapping[str, Materials], search: Search
         write_run_info(folder, info)
 
 
-def _check_same_artefacts(before: Mapping[str, Prepared], now: Mapping[str, Prepared]) -> None:
+def check_same_artefacts(before: Mapping[str, Prepared], now: Mapping[str, Prepared]) -> None:
     """A resumed run times the files that it began with, against the reference it began with, or it is another run."""
     for cell_id in before.keys() & now.keys():
         earlier, later = before[cell_id], now[cell_id]

@@ -20,7 +20,10 @@ from vggbench.cli.app import app
 GOLDENS = Path(__file__).with_name("goldens")
 WIDTH = 100
 TYPER = "0.29"  # lines break elsewhere in others; what the help says is tested besides
-COMMANDS = ("", "run", "profile", "doctor", "export", "exports", "report", "verify", "audit", "list", "show")
+COMMANDS = (
+    *("", "run", "profile", "accuracy", "predict", "doctor", "export", "exports", "report", "verify", "audit"),
+    *("list", "show"),
+)
 SUBCOMMANDS = ("exports list", "exports prune")
 HELPS = (*COMMANDS, *SUBCOMMANDS)
 
@@ -101,6 +104,8 @@ def test_commands_are_grouped_on_a_terminal_and_elsewhere(helps: dict[str, str],
         "Start",
         "run",
         "profile",
+        "accuracy",
+        "predict",
         "doctor",
         "Artefacts",
         "export",

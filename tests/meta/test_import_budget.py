@@ -33,6 +33,7 @@ def loaded_by(*arguments: str) -> set[str]:
         (("-m", "vggbench", "--help"), HEAVY),
         (("-m", "vggbench", "run", "--help"), HEAVY),
         (("-m", "vggbench", "profile", "--help"), HEAVY),
+        (("-m", "vggbench", "accuracy", "--help"), HEAVY),
         (("-m", "vggbench", "list"), HEAVY),
         (("-m", "vggbench", "show", "vgg16"), HEAVY),
         (("-m", "vggbench", "audit", "reports/two-core-cpu"), HEAVY),

@@ -8,7 +8,7 @@ import pytest
 import vggbench
 from tests.meta.repository import ROOT
 
-FUNCTIONS = ("build", "export", "run", "verify")
+FUNCTIONS = ("accuracy", "build", "export", "predict", "run", "verify")
 
 
 def test_the_public_names_are_these() -> None:

@@ -8,11 +8,13 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from vggbench.cli.accuracy import accuracy
 from vggbench.cli.audit import audit
 from vggbench.cli.doctor import doctor
 from vggbench.cli.export import export
 from vggbench.cli.exports import app as exports
 from vggbench.cli.list_variants import list_variants
+from vggbench.cli.predict import predict
 from vggbench.cli.profile import profile
 from vggbench.cli.report import report
 from vggbench.cli.run import run
@@ -79,6 +81,8 @@ def _main(
 
 app.command("run", rich_help_panel=START)(run)
 app.command("profile", rich_help_panel=START)(profile)
+app.command("accuracy", rich_help_panel=START)(accuracy)
+app.command("predict", rich_help_panel=START)(predict)
 app.command("doctor", rich_help_panel=START)(doctor)
 app.command("export", rich_help_panel=ARTEFACTS)(export)
 app.add_typer(exports, name="exports", help="List artefacts, or remove some to make room.", rich_help_panel=ARTEFACTS)

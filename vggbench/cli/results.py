@@ -21,9 +21,13 @@ def print_json(rows: Sequence[Row]) -> None:
 
 def print_rows(headings: Sequence[str], rows: Sequence[Row], texts: Callable[[Row], Sequence[str]]) -> None:
     """Print one line a row; columns that are empty in all of them are left out."""
+    print_table_of(headings, [texts(row) for row in rows])
+
+
+def print_table_of(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
+    """Print lines of texts; columns that are empty in all of them are left out."""
     from rich.text import Text
 
-    lines = [texts(row) for row in rows]
     shown = [number for number in range(len(headings)) if any(line[number] for line in lines)]
     table = plain_table()
     for number in shown:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from vggbench.measure.client import WorkerClient, WorkerFailure
+from vggbench.measure.predicting import Prediction
 from vggbench.measure.profiling import LEAST_REQUESTS, Profile, enough_requests
 from vggbench.measure.records import Failure, ParityRecord, RoundRecord, SessionRecord
 from vggbench.measure.request import RoundRequest
@@ -19,6 +25,7 @@ from vggbench.measure.request import RoundRequest
 _SESSION = TypeAdapter(SessionRecord)
 _PARITY = TypeAdapter(ParityRecord)
 _PROFILE = TypeAdapter(Profile)
+_PREDICTION = TypeAdapter(Prediction)
 
 Record = TypeVar("Record")
 Blocks = Iterator[dict[str, Any]]
@@ -56,6 +63,43 @@ def profile_round(request: RoundRequest, requests: int | None) -> tuple[RoundRec
 
     record = _round(request, measure)
     return record, found[0] if found and record.failure is None else None
+
+
+def predict_round(
+    request: RoundRequest, batches: Iterable[NDArray[np.float32]], hear: Callable[[Prediction], None]
+) -> RoundRecord:
+    """Open and verify the cell, and let that session predict batch after batch; `hear` is told what it said of each.
+
+    Batches are fp32 `(n, 3, S, S)` with up to as many images as the cell's; nothing is predicted where parity failed.
+    """
+
+    def measure(worker: WorkerClient, request: RoundRequest) -> Iterator[SessionRecord]:
+        session = _session(worker, request, 1, _time_nothing)
+        yield session
+        if session.parity.passed:
+            with _scratch_file() as path:
+                for batch in batches:
+                    hear(_predict(worker, batch, request.batch_size, path))
+
+    return _round(request, measure)
+
+
+@contextmanager
+def _scratch_file() -> Iterator[Path]:
+    """Yield the path of a file that a worker can read; errors of the disk become the round's."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="vggbench-") as folder:
+            yield Path(folder) / "batch.npy"
+    except OSError as error:
+        raise WorkerFailure("predict", "failed", f"no temporary file can be written: {error.strerror}") from None
+
+
+def _predict(worker: WorkerClient, batch: NDArray[np.float32], batch_size: int, path: Path) -> Prediction:
+    """Let a session of fixed batch size predict as many images or fewer, the last of them repeated."""
+    count = len(batch)
+    np.save(path, batch[np.minimum(np.arange(batch_size), count - 1)])
+    found = _believed(_PREDICTION, "predict", worker.call("predict", inputs=str(path)))
+    return replace(found, classes=found.classes[:count], probabilities=found.probabilities[:count])
 
 
 def _round(request: RoundRequest, measure: Measurement) -> RoundRecord:

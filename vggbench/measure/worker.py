@@ -35,6 +35,7 @@ from vggbench.measure.kernels import make_kernel, repeat
 from vggbench.measure.latency import Block, Ring, compute_block, end_to_end_block
 from vggbench.measure.memory import tree_peak_memory
 from vggbench.measure.pinning import pin_process
+from vggbench.measure.predicting import likeliest
 from vggbench.measure.profiling import profile_requests
 from vggbench.measure.stopping import Enough, Steady
 from vggbench.measure.throughput import throughput_block
@@ -239,6 +240,13 @@ class Worker:
         images = [self._ring_order[batch] for batch in block.last_batches]
         return check_each(np.concatenate(rows), self._logits, self._tolerance, np.concatenate(images))
 
+    def predict(self, *, inputs: str) -> dict[str, Any]:
+        """Say the likeliest classes of the images in a `.npy` file: fp32, as many as the session's batch has."""
+        self.session.stage(0, np.load(inputs, allow_pickle=False))
+        self.session.enqueue(0)
+        self.session.wait(0)
+        return likeliest(self.session.fetch(0))
+
     def start_profiling(self) -> dict[str, Any]:
         """Turn the open session into one that is profiled; `verify` it again."""
         self.session.start_profiling()
@@ -275,6 +283,7 @@ _COMMANDS: dict[str, Callable[..., dict[str, Any]]] = {
     "verify": Worker.verify,
     "warm": Worker.warm,
     "block": Worker.block,
+    "predict": Worker.predict,
     "start_profiling": Worker.start_profiling,
     "profile": Worker.profile,
     "close": Worker.close,

@@ -7,6 +7,7 @@ from dataclasses import asdict, fields
 from typing import IO, TYPE_CHECKING, Any
 
 from vggbench.measure.records import RoundRecord
+from vggbench.results.accuracy import AccuracyRow, accuracy_columns
 from vggbench.results.columns import Row
 
 if TYPE_CHECKING:
@@ -22,6 +23,15 @@ def frame(rows: Sequence[Row]) -> pd.DataFrame:
     table = pd.DataFrame([asdict(row) for row in rows], columns=[column.name for column in fields(Row)])
     types = {column.name: _TYPES[str(column.type).removesuffix(" | None")] for column in fields(Row)}
     return table.astype(types)
+
+
+def accuracy_frame(rows: Sequence[AccuracyRow]) -> pd.DataFrame:
+    """Return a row a cell of an accuracy run, likewise."""
+    import pandas as pd
+
+    kinds = {name: kind for name, (kind, _meaning) in accuracy_columns().items()}
+    table = pd.DataFrame([row.values for row in rows], columns=list(kinds))
+    return table.astype({name: _TYPES[kind.removesuffix(" | None")] for name, kind in kinds.items()})
 
 
 def sample_frame(records: Iterable[RoundRecord]) -> pd.DataFrame:

@@ -180,7 +180,11 @@ COLUMNS: Mapping[str, str] = {column.name: str(column.metadata["description"]) f
 
 def column_dictionary() -> str:
     """Return the columns as a Markdown table."""
-    types = {column.name: str(column.type).removesuffix(" | None") for column in fields(Row)}
+    return columns_table({found.name: (str(found.type), COLUMNS[found.name]) for found in fields(Row)})
+
+
+def columns_table(columns: Mapping[str, tuple[str, str]]) -> str:
+    """Return columns, each with its annotated type and its meaning, as a Markdown table."""
     names = {"str": "text", "int": "integer", "float": "number"}
-    lines = [f"| `{name}` | {names[types[name]]} | {text} |" for name, text in COLUMNS.items()]
+    lines = [f"| `{name}` | {names[kind.removesuffix(' | None')]} | {text} |" for name, (kind, text) in columns.items()]
     return "\n".join(["| column | type | meaning |", "| --- | --- | --- |", *lines]) + "\n"

@@ -30,13 +30,13 @@ class Journal:
     def __init__(self, path: Path) -> None:
         """Open the file for appending, cutting off a torn last line."""
         self._path = path
-        with _file_errors(path):
-            _cut_torn_line(path)
+        with file_errors(path):
+            cut_torn_line(path)
 
     def append(self, record: RoundRecord) -> None:
         """Write one line and wait until it is on disk."""
         line = json.dumps(record.to_json(), separators=(",", ":")) + "\n"
-        with _file_errors(self._path), self._path.open("a", encoding="utf-8") as file:
+        with file_errors(self._path), self._path.open("a", encoding="utf-8") as file:
             file.write(line)
             file.flush()
             os.fsync(file.fileno())
@@ -51,11 +51,15 @@ def read_journal(path: Path) -> list[RoundRecord]:
     """
     if not path.exists():
         return []
-    with _file_errors(path):
-        text = path.read_bytes()
-    whole = text[: text.rfind(b"\n") + 1]
-    records = [_read_line(path, number, line) for number, line in enumerate(whole.splitlines(), start=1)]
+    records = [_read_line(path, number, line) for number, line in enumerate(whole_lines(path), start=1)]
     return _last_attempts(path, records)
+
+
+def whole_lines(path: Path) -> list[bytes]:
+    """Return a journal's lines, without one that a crash has torn; `RunFolderError` if it cannot be read."""
+    with file_errors(path):
+        text = path.read_bytes()
+    return text[: text.rfind(b"\n") + 1].splitlines()
 
 
 def read_rounds(folder: Path, plan: Plan) -> list[RoundRecord]:
@@ -108,7 +112,8 @@ def _read_line(path: Path, number: int, line: bytes) -> RoundRecord:
     raise RunFolderError(f"{path}, line {number}: not a round's record ({wrong}); {_REMEDY}")
 
 
-def _cut_torn_line(path: Path) -> None:
+def cut_torn_line(path: Path) -> None:
+    """Cut off what stands behind the last whole line."""
     if not path.exists():
         return
     text = path.read_bytes()
@@ -118,7 +123,8 @@ def _cut_torn_line(path: Path) -> None:
 
 
 @contextmanager
-def _file_errors(path: Path) -> Iterator[None]:
+def file_errors(path: Path) -> Iterator[None]:
+    """Let what a file's system says be a `RunFolderError`."""
     try:
         yield
     except OSError as error:

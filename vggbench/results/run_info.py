@@ -91,20 +91,20 @@ class RunInfo:
 _RUN_INFO = TypeAdapter(RunInfo)
 
 
-def write_run_info(folder: Path, info: RunInfo) -> None:
-    """Write `run.json` whole or not at all; `RunFolderError` if it cannot be."""
+def write_run_info(folder: Path, info: RunInfo, name: str = FILE_NAME) -> None:
+    """Write `run.json`, or a file of another name, whole or not at all; `RunFolderError` if it cannot be."""
     text = json.dumps(asdict(info), indent=1, allow_nan=False) + "\n"
-    write_whole(folder / FILE_NAME, lambda file: file.write(text.encode()))
+    write_whole(folder / name, lambda file: file.write(text.encode()))
 
 
-def read_run_info(folder: Path) -> RunInfo:
-    """Read `run.json`; `RunFolderError` says what is wrong with the folder."""
-    path = folder / FILE_NAME
+def read_run_info(folder: Path, name: str = FILE_NAME) -> RunInfo:
+    """Read `run.json`, or a file of another name; `RunFolderError` says what is wrong with the folder."""
+    path = folder / name
     try:
         text = path.read_text(encoding="utf-8")
         data = json.loads(text)
     except FileNotFoundError:
-        raise RunFolderError(f"{folder} holds no run: {FILE_NAME} is missing") from None
+        raise RunFolderError(f"{folder} holds no run: {name} is missing") from None
     except OSError as error:
         raise RunFolderError(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
