@@ -61,19 +61,22 @@ def verify(
     precision: Texts | None = None,
     batch_size: int | Sequence[int] | None = None,
     threads: int | None = None,
+    data: str | Path | None = None,
     exports: str | Path = "exports",
     **shape: Any,
 ) -> pd.DataFrame:
     """Compare every cell's outputs with PyTorch's in float64 and return a row a cell; a failure is a row, not an error.
 
     `shape` as in `build`, and `onnx`, files of networks of your own, which are held against themselves; lists make the
-    product of their items. Without `batch_size` it is 1. The columns are those of a run's CSV.
+    product of their items. Without `batch_size` it is 1; without `data`, a folder of images, inputs are synthetic. The
+    columns are those of a run's CSV.
     """
     from vggbench.plan import Pace
     from vggbench.report.frame import frame
     from vggbench.runner import verify_plan
 
     cells, versions = _cells(variant, backend, precision, batch_size, threads, shape)
+    cells = _on_images(cells, data, exports)
     return frame(verify_plan(Pace(rounds=1).plan(cells), Path(exports), backend_versions=versions))
 
 
@@ -88,6 +91,7 @@ def run(
     replicas: int = 1,
     time_budget_s: float | None = None,
     roofline: bool = True,
+    data: str | Path | None = None,
     output: str | Path | None = None,
     exports: str | Path = "exports",
     **shape: Any,
@@ -106,6 +110,7 @@ def run(
     rounds = DEFAULT_ROUNDS if rounds is None else rounds
     pace = Pace(rounds=rounds, replicas=replicas, time_budget_s=time_budget_s)
     cells, versions = _cells(variant, backend, precision, batch_size, threads, shape)
+    cells = _on_images(cells, data, exports)
     places = Places(folder=Path(output) if output else default_folder(), exports=Path(exports))
     gauge = plan_ceilings if roofline else None
     return frame(start_run(pace.plan(cells), places, backend_versions=versions, gauge=gauge, search=saturate))
@@ -193,3 +198,10 @@ def _cells(
 
     chosen = {"variant": variant, "backend": backend, "precision": precision, "batch_size": batch_size, **shape}
     return find_cells([selection(chosen)], device="cpu", threads=threads)
+
+
+def _on_images(cells: tuple[Cell, ...], data: str | Path | None, exports: str | Path) -> tuple[Cell, ...]:
+    from vggbench.data.dataset import open_dataset
+    from vggbench.preparation import on_images_of
+
+    return cells if data is None else on_images_of(cells, open_dataset(Path(data), "test"), Path(exports))

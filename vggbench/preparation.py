@@ -5,10 +5,10 @@ Imports torch and onnx only where something has to be made.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,15 +16,20 @@ from numpy.typing import NDArray
 from vggbench.artefacts.artefact import Artefact, check_files
 from vggbench.backends.registry import find_backend
 from vggbench.backends.script import script_artefact, script_reference
+from vggbench.data.source import DataSource
 from vggbench.errors import CellError
 from vggbench.measure.records import Failure
 from vggbench.measure.request import RoundRequest, Timing
 from vggbench.models.layers import mac_layers, totals, walk
 from vggbench.models.network_file import Network, NetworkFile
+from vggbench.parity.inputs import input_images, keep_inputs
 from vggbench.parity.metrics import amplification
 from vggbench.parity.tolerance import tolerance
 from vggbench.plan import Cell, Plan
 from vggbench.results.run_info import Prepared
+
+if TYPE_CHECKING:
+    from vggbench.data.dataset import DataSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,7 @@ class Materials:
 
 def materials(cell: Cell, exports: Path) -> Materials:
     """Return the cell's materials, made where they do not exist yet; raises what exporting raises."""
-    artefact, reference = _files(find_backend(cell.backend).artefact_kind, cell.spec, exports)
+    artefact, reference = _files(find_backend(cell.backend).artefact_kind, cell.spec, exports, cell.source)
     check_files(reference)  # read here and now; the artefact is checked where it is opened
     with np.load(reference.path, allow_pickle=False) as stored:
         arrays = dict(stored)
@@ -64,39 +69,50 @@ def _work(network: Network, arrays: Mapping[str, NDArray[Any]]) -> tuple[tuple[t
     return works, [layer.reduction_length for layer in layers], totals(walk(network)).parameters
 
 
-def _files(kind: str, network: Network, exports: Path) -> tuple[Artefact, Artefact]:
+def _files(kind: str, network: Network, exports: Path, source: DataSource | None) -> tuple[Artefact, Artefact]:
     if isinstance(network, NetworkFile):
-        return _files_of_file(network, exports)
+        return _files_of_file(network, exports, source)
     if kind == "script":
         script = script_artefact(network, exports)
-        return script, script_reference(network, exports, script)
+        return script, script_reference(network, exports, script, input_images(network, exports, source))
     from vggbench.artefacts.onnx import onnx_artefact
     from vggbench.artefacts.weights import weights_artefact
     from vggbench.parity.reference import reference_artefact
 
     weights = weights_artefact(network, exports)
     artefact = weights if kind == "weights" else onnx_artefact(network, exports, weights)
-    return artefact, reference_artefact(network, exports, weights)
+    return artefact, reference_artefact(network, exports, weights, source)
 
 
-def _files_of_file(network: NetworkFile, exports: Path) -> tuple[Artefact, Artefact]:
+def _files_of_file(network: NetworkFile, exports: Path, source: DataSource | None) -> tuple[Artefact, Artefact]:
     from vggbench.artefacts.network_file import network_artefact
     from vggbench.parity.self_reference import self_reference_artefact
 
     artefact = network_artefact(network, exports)
-    return artefact, self_reference_artefact(network, exports, artefact)
+    return artefact, self_reference_artefact(network, exports, artefact, source)
+
+
+def on_images_of(cells: Iterable[Cell], data: DataSet, exports: Path) -> tuple[Cell, ...]:
+    """Return the cells, to be shown images of a data set, which are kept for each network; errors as `keep_inputs`."""
+    sources: dict[Network, DataSource] = {}
+    made = []
+    for cell in cells:
+        if cell.spec not in sources:
+            sources[cell.spec] = keep_inputs(cell.spec, exports, data)
+        made.append(replace(cell, source=sources[cell.spec]))
+    return tuple(made)
 
 
 def missing_bytes(plan: Plan, exports: Path) -> int:
     """Return how much `prepare_all` would write for a plan, at most."""
-    kinds: dict[Network, set[str]] = {}
+    kinds: dict[tuple[Network, DataSource | None], set[str]] = {}
     for cell in plan.cells:
         if not cell.unsupported:
-            kinds.setdefault(cell.spec, set()).add(find_backend(cell.backend).artefact_kind)
-    return sum(_missing_bytes(network, found, exports) for network, found in kinds.items())
+            kinds.setdefault((cell.spec, cell.source), set()).add(find_backend(cell.backend).artefact_kind)
+    return sum(_missing_bytes(network, source, found, exports) for (network, source), found in kinds.items())
 
 
-def _missing_bytes(network: Network, kinds: set[str], exports: Path) -> int:
+def _missing_bytes(network: Network, source: DataSource | None, kinds: set[str], exports: Path) -> int:
     from vggbench.artefacts import network_file, onnx, weights
     from vggbench.parity import reference
 
@@ -106,7 +122,7 @@ def _missing_bytes(network: Network, kinds: set[str], exports: Path) -> int:
     if kinds == {"script"}:  # a few hundred bytes
         return 0
     missing = onnx.missing_bytes(network, exports) if "onnx" in kinds else weights.missing_bytes(network, exports)
-    return missing + reference.missing_bytes(network, exports)
+    return missing + reference.missing_bytes(network, exports, source)
 
 
 def request_for(

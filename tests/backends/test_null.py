@@ -9,6 +9,7 @@ from tests.fakes import SPEC, fake_cell, fake_request
 from vggbench.backends.base import Available, Unavailable
 from vggbench.backends.null import BACKEND
 from vggbench.backends.script import script_artefact, script_reference
+from vggbench.data.synthetic import images
 from vggbench.measure.rounds import run_round
 from vggbench.plan import Cell
 
@@ -45,8 +46,9 @@ def test_what_the_scripted_backends_open_is_found_again(fake_exports: Path, make
     if make == "artefact":
         assert script_artefact(SPEC, fake_exports) == artefact
     else:
-        reference = script_reference(SPEC, fake_exports, artefact)
-        assert script_reference(SPEC, fake_exports, artefact) == reference
+        inputs = images(8, 32, seed=1)
+        reference = script_reference(SPEC, fake_exports, artefact, inputs)
+        assert script_reference(SPEC, fake_exports, artefact, inputs) == reference
         with np.load(reference.path) as arrays:
-            assert arrays["inputs"].shape == (8, 3, 32, 32)
+            assert np.array_equal(arrays["inputs"], inputs)
             assert arrays["logits"].dtype == np.float64

@@ -122,3 +122,16 @@ def test_a_wrong_request_is_one_line_and_2(accuracy, tmp_path: Path, options: st
     found = accuracy(options)
     assert (found.code, found.message.endswith(said), found.out) == (2, True, "")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["verify", "run --rounds 1 --time-budget-s 0.05 --no-roofline --output {out}"])
+def test_cells_are_shown_images_of_a_set(command_line, photos, fake_exports, tmp_path, command: str):
+    words = shlex.split(command.format(out=tmp_path / "out"))
+    shape = (*ARGUMENTS, "--backend", "fake", "--precision", "fp32", "--exports", fake_exports)
+    said = command_line(*words, *shape, "--data", photos, "--json")
+    (row,) = json.loads(said.out)
+    assert (said.code, row["status"]) == (0, "ok")
+    assert row["inputs"].startswith(f"{photos.name}/test ")
+    said = command_line(*words, *shape, "--data", photos / "nowhere")
+    assert said.code == 2
+    assert said.message.endswith("does not exist; name a folder of images or of CIFAR-10's files")

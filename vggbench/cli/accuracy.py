@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vggbench.cli.images import DataOption, MeanOption, ResizeOption, StdOption, read_steps
+from vggbench.cli.images import DataOption, MeanOption, ResizeOption, StdOption, open_images, read_steps
 from vggbench.cli.options import JsonOption
 from vggbench.cli.planning import CellChoice, ExportsOption, takes_cells
 from vggbench.cli.room import announce_plan
@@ -18,11 +18,9 @@ from vggbench.cli.run import OutputOption
 from vggbench.errors import RequestError
 
 if TYPE_CHECKING:
-    from vggbench.data.dataset import DataSet
     from vggbench.results.accuracy import AccuracyRow
 
 _BATCH_SIZE = 32  # where none is asked for: no time is measured, and more would only take memory
-_SHOWN_FILES = 5  # unreadable ones that are named on stderr; data.json has all
 _HEADINGS = (
     *("variant", "backend", "precision", "batch", "images", "top-1 %", "top-5 %", "changed", "against fp32"),
     *("error", "status"),
@@ -75,11 +73,11 @@ def accuracy(
     steps = read_steps(mean, std, resize)
     if resume:
         folder = _folder_to_resume(choice, output, [limit, mean, std, resize])
-        images = _open(data)
+        images = open_images(data)
         with progress() as observer:
             rows = resume_accuracy(Places(folder=folder, exports=exports), images, observer=observer)
     else:
-        images = _open(data)
+        images = open_images(data)
         cells, versions = _with_batches(choice).read_cells(choice.read_file())
         plan = Pace(rounds=1).plan(cells)
         announce_plan(plan, exports)
@@ -99,20 +97,6 @@ def _folder_to_resume(choice: CellChoice, output: Path | None, others: Sequence[
     if any(value is not None for value in given):
         raise RequestError("--resume goes on with what the folder is about; give --data, and no other choice beside it")
     return output
-
-
-def _open(data: Path) -> DataSet:
-    """Open the test images and say on stderr what in the folder is none."""
-    from vggbench.cli.progress import say
-    from vggbench.data.dataset import open_dataset
-
-    found = open_dataset(data, "test")
-    say(f"{found.name}: {len(found)} images of {len(found.classes)} classes, SHA-256 {found.sha256[:12]}...")
-    for path, reason in found.skipped[:_SHOWN_FILES]:
-        say(f"{path} {reason}")
-    if found.skipped:
-        say(f"{len(found.skipped)} files hold no image and are left out")
-    return found
 
 
 def _with_batches(choice: CellChoice) -> CellChoice:

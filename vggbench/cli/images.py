@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,9 +13,12 @@ from vggbench.errors import RequestError
 
 if TYPE_CHECKING:
     from vggbench.classification import Steps
+    from vggbench.data.dataset import DataSet
+    from vggbench.plan import Cell
 
 _IMAGES = "Images"
 _COLOURS = 3
+_SHOWN_FILES = 5  # unreadable ones that are named on stderr; an accuracy run's data.json has all
 
 DataOption = Annotated[
     Path | None,
@@ -25,6 +29,16 @@ DataOption = Annotated[
         "python, binary or PNG.",
         show_default=False,
         rich_help_panel=_IMAGES,
+    ),
+]
+InputsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="DIR",
+        help="Show images of a data set, as `accuracy` takes it, instead of synthetic ones.",
+        show_default=False,
+        rich_help_panel="Cells",
     ),
 ]
 MeanOption = Annotated[
@@ -52,6 +66,30 @@ ResizeOption = Annotated[
         rich_help_panel=_IMAGES,
     ),
 ]
+
+
+def open_images(data: Path) -> DataSet:
+    """Open the test images of a folder and say on stderr what in it is none."""
+    from vggbench.cli.progress import say
+    from vggbench.data.dataset import open_dataset
+
+    found = open_dataset(data, "test")
+    say(f"{found.name}: {len(found)} images of {len(found.classes)} classes, SHA-256 {found.sha256[:12]}...")
+    for path, reason in found.skipped[:_SHOWN_FILES]:
+        say(f"{path} {reason}")
+    if found.skipped:
+        say(f"{len(found.skipped)} files hold no image and are left out")
+    return found
+
+
+def showing(data: Path | None, exports: Path) -> Callable[[tuple[Cell, ...]], tuple[Cell, ...]]:
+    """Open a folder of images, where one is named, and return what lets cells be shown some of them."""
+    from vggbench.preparation import on_images_of
+
+    if data is None:
+        return lambda cells: cells
+    images = open_images(data)  # now: what is wrong with them is said before backends are probed
+    return lambda cells: on_images_of(cells, images, exports)
 
 
 def read_steps(mean: str | None, std: str | None, resize: int | None) -> Steps:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vggbench.cli.images import InputsOption, showing
 from vggbench.cli.options import JsonOption, folder
 from vggbench.cli.planning import CellChoice, ExportsOption, takes_cells
 from vggbench.cli.room import announce_plan
 from vggbench.errors import RequestError
 
 if TYPE_CHECKING:
-    from vggbench.plan import Pace, Plan, PlanFile
+    from vggbench.plan import Cell, Pace, Plan, PlanFile
     from vggbench.results.columns import Row
 
 _MEASURING = "Measuring"
@@ -87,6 +89,7 @@ RetryOption = Annotated[
 @takes_cells
 def run(
     choice: CellChoice,
+    data: InputsOption = None,
     rounds: RoundsOption = None,
     replicas: ReplicasOption = None,
     time_budget_s: BudgetOption = None,
@@ -108,14 +111,14 @@ def run(
 
     gauge = None if no_roofline else plan_ceilings
     if resume:
-        folder = _folder_to_resume(choice, output, rounds, replicas, time_budget_s)
+        folder = _folder_to_resume(choice, output, data, rounds, replicas, time_budget_s)
         with progress() as observer:
             places = Places(folder=folder, exports=exports)
             rows = resume_run(places, retry_failed=retry_failed, observer=observer, gauge=gauge, search=saturate)
     elif retry_failed:
         raise RequestError("--retry-failed needs --resume, and --output with the run's folder")
     else:
-        plan, versions = _make_plan(choice, rounds, replicas, time_budget_s)
+        plan, versions = _make_plan(choice, rounds, replicas, time_budget_s, showing(data, exports))
         announce_plan(plan, exports)
         folder = output or default_folder()
         with progress() as observer:
@@ -125,25 +128,34 @@ def run(
 
 
 def _folder_to_resume(
-    choice: CellChoice, output: Path | None, rounds: int | None, replicas: int | None, time_budget_s: float | None
+    choice: CellChoice,
+    output: Path | None,
+    data: Path | None,
+    rounds: int | None,
+    replicas: int | None,
+    time_budget_s: float | None,
 ) -> Path:
     """Return the folder; `RequestError` if it is not named, or something else is asked beside it."""
     if output is None:
         raise RequestError("--resume needs --output: the folder of the run to continue")
-    given = [choice.chosen or None, choice.device, choice.threads, choice.plan, rounds, replicas, time_budget_s]
+    given = [choice.chosen or None, choice.device, choice.threads, choice.plan, data, rounds, replicas, time_budget_s]
     if any(value is not None for value in given):
         raise RequestError("--resume continues the run's own plan; give no other cells, rounds or times beside it")
     return output
 
 
 def _make_plan(
-    choice: CellChoice, rounds: int | None, replicas: int | None, time_budget_s: float | None
+    choice: CellChoice,
+    rounds: int | None,
+    replicas: int | None,
+    time_budget_s: float | None,
+    show: Callable[[tuple[Cell, ...]], tuple[Cell, ...]],
 ) -> tuple[Plan, dict[str, str]]:
     file = choice.read_file()
     pace = _pace(file, rounds, replicas, time_budget_s)
     pace.plan(())  # a wrong number is said before backends are probed
     cells, versions = choice.read_cells(file)
-    return pace.plan(cells), versions
+    return pace.plan(show(cells)), versions
 
 
 def _pace(file: PlanFile | None, rounds: int | None, replicas: int | None, time_budget_s: float | None) -> Pace:

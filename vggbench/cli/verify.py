@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vggbench.cli.images import InputsOption, showing
 from vggbench.cli.options import JsonOption
 from vggbench.cli.planning import CellChoice, ExportsOption, takes_cells
 from vggbench.cli.room import announce_plan
@@ -16,7 +17,12 @@ _HEADINGS = ("variant", "backend", "precision", "batch", "error", "tolerance", "
 
 
 @takes_cells
-def verify(choice: CellChoice, exports: ExportsOption = Path("exports"), json_output: JsonOption = False) -> None:
+def verify(
+    choice: CellChoice,
+    data: InputsOption = None,
+    exports: ExportsOption = Path("exports"),
+    json_output: JsonOption = False,
+) -> None:
     """Check that every backend computes what PyTorch computes in float64; exit with 1 if one does not.
 
     The error is relative to what the inputs change in the output, and its tolerance follows from the precision.
@@ -26,8 +32,9 @@ def verify(choice: CellChoice, exports: ExportsOption = Path("exports"), json_ou
     from vggbench.plan import Pace
     from vggbench.runner import verify_plan
 
+    show = showing(data, exports)
     cells, versions = choice.read_cells(choice.read_file())
-    plan = Pace(rounds=1).plan(cells)
+    plan = Pace(rounds=1).plan(show(cells))
     announce_plan(plan, exports)
     with progress() as observer:
         rows = verify_plan(plan, exports, backend_versions=versions, observer=observer)

@@ -15,35 +15,35 @@ from numpy.typing import NDArray
 from vggbench.artefacts.artefact import Artefact, check_files
 from vggbench.artefacts.store import Request, Written, exists, prepare, tool_versions
 from vggbench.artefacts.weights import has_weights, weights_artefact
-from vggbench.data.synthetic import images
+from vggbench.data.source import DataSource
 from vggbench.errors import CellError
 from vggbench.models.network_file import Network
 from vggbench.models.spec import IMAGE_CHANNELS, ModelSpec
+from vggbench.parity.inputs import IMAGES, input_images
 from vggbench.parity.metrics import RunningAmplification
 
 if TYPE_CHECKING:
     from vggbench.models.vgg import VGG
 
 REFERENCE_FILE = "reference.npz"
-IMAGES = 8  # enough that the part of the output which depends on the input is steady
-SEED = 20140904  # not 0, which weights are drawn from by default; the day that the VGG paper appeared
 SMALL_BYTES = 1 << 16  # headers, an amplification a layer, the manifest
 SCHEME = 1  # raised when the same weights and images would give other arrays
 
 
-def reference_artefact(spec: ModelSpec, exports: Path, weights: Artefact) -> Artefact:
+def reference_artefact(spec: ModelSpec, exports: Path, weights: Artefact, source: DataSource | None = None) -> Artefact:
     """Return the reference of a spec and its weights: `inputs` (8, 3, S, S) fp32, `logits` (8, classes) float64.
 
-    Computed once (about a second an image) and then found again. Raises `CellError` if a logit is not finite.
+    The inputs are synthetic, or of a source that was kept. Computed once (about a second an image) and then found
+    again. Raises `CellError` if a logit is not finite.
     """
-    inputs = images(IMAGES, spec.input_size, SEED)
+    inputs = input_images(spec, exports, source)
     return prepare(_request(spec, weights, inputs), exports, lambda folder: _write(spec, weights, inputs, folder))
 
 
-def missing_bytes(spec: ModelSpec, exports: Path) -> int:
+def missing_bytes(spec: ModelSpec, exports: Path, source: DataSource | None = None) -> int:
     """Return how much `reference_artefact` would write: 0 if it is there."""
     if has_weights(spec, exports):
-        inputs = images(IMAGES, spec.input_size, SEED)
+        inputs = input_images(spec, exports, source)
         if exists(_request(spec, weights_artefact(spec, exports), inputs), exports):
             return 0
     return reference_bytes(spec)

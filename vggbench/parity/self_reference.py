@@ -27,11 +27,12 @@ from vggbench.artefacts.artefact import Artefact, check_files
 from vggbench.artefacts.network_check import COUNTED_OPERATIONS
 from vggbench.artefacts.network_file import load_graph
 from vggbench.artefacts.store import Request, Written, prepare, tool_versions
-from vggbench.data.synthetic import images
+from vggbench.data.source import DataSource
 from vggbench.errors import CellError
 from vggbench.models.network_file import NetworkFile
+from vggbench.parity.inputs import IMAGES, input_images
 from vggbench.parity.metrics import RunningAmplification, amplification
-from vggbench.parity.reference import IMAGES, REFERENCE_FILE, SEED
+from vggbench.parity.reference import REFERENCE_FILE
 
 if TYPE_CHECKING:
     import onnx
@@ -78,13 +79,15 @@ class Layer:
             self.spread.add(part)
 
 
-def self_reference_artefact(network: NetworkFile, exports: Path, artefact: Artefact) -> Artefact:
+def self_reference_artefact(
+    network: NetworkFile, exports: Path, artefact: Artefact, source: DataSource | None = None
+) -> Artefact:
     """Return the reference of a file: `inputs` (8, 3, S, S) fp32, `logits` (8, classes) float64, and its layers.
 
     `macs` (of one image), `reduction_lengths` and `amplifications` have a number a convolution or matrix product.
     Computed once and then found again. Raises `CellError` where the file cannot be evaluated or overflows.
     """
-    inputs = images(IMAGES, network.input_size, SEED)
+    inputs = input_images(network, exports, source)
     request = Request(
         kind="reference",
         format="reference",

@@ -10,6 +10,7 @@ from typing import Annotated
 
 from pydantic import Discriminator, Field, Tag
 
+from vggbench.data.source import DataSource
 from vggbench.errors import RequestError
 from vggbench.models.network_file import NetworkFile
 from vggbench.models.spec import ModelSpec
@@ -41,6 +42,7 @@ class Cell:
         in_flight: slots of the throughput session.
         unsupported: why the cell is not run; empty if it is.
         replica: its number among equal cells, from 1; 0 where it is the only one.
+        source: the data set whose images are shown; None where they are synthetic.
     """
 
     spec: _Network
@@ -53,6 +55,7 @@ class Cell:
     in_flight: Annotated[int, Field(ge=1, le=MOST_IN_FLIGHT)]
     unsupported: str = ""
     replica: Annotated[int, Field(ge=0, le=MOST_REPLICAS)] = 0
+    source: DataSource | None = None
 
     @property
     def id(self) -> str:
@@ -64,6 +67,8 @@ class Cell:
         }
         if self.replica:
             identity["replica"] = self.replica
+        if self.source:
+            identity["source"] = self.source.sha256
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
     @property

@@ -37,6 +37,9 @@ class Row:
     weights: str | None = _column(
         "`random` or `init` with the seed, `imagenet` with the published file's name, or `file` with its hash."
     )
+    inputs: str | None = _column(
+        "Images that requests are made of: `synthetic 1/f` with its seed, or a data set with the start of its hash."
+    )
     status: str | None = _column("The gravest finding, or `ok`.")
     reasons: str | None = _column("Every finding: why, and what to do; separated by `; `.")
     latency_ms: float | None = _column(

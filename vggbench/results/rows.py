@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from vggbench.data.source import SYNTHETIC
 from vggbench.measure.disturbance import judge_disturbance
 from vggbench.measure.records import RoundRecord
 from vggbench.measure.validity import gravest, is_of_what_was_asked, precision_shares
@@ -70,6 +71,7 @@ def _identity(info: RunInfo, cell: Cell, prepared: Prepared) -> dict[str, Any]:
         "device": cell.device,
         "batch_size": cell.batch_size,
         "replica": cell.replica or None,
+        "inputs": cell.source.text if cell.source else SYNTHETIC,
         "requests_in_flight": in_flight(cell, prepared),
         "in_flight_tried": ", ".join(f"{tried.in_flight}: {tried.img_s:.3g}" for tried in prepared.in_flight_tried)
         or None,
