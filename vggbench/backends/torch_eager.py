@@ -32,7 +32,10 @@ from vggbench.models.spec import ModelSpec
 if TYPE_CHECKING:
     import torch
 
+    from vggbench.models.vgg import VGG
 
+# An option that no cell has: the name of the last layer to run, for the search for a layer that departs.
+UNTIL = "until"
 _BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # x86's two, and Arm's
 
 
@@ -81,12 +84,17 @@ class TorchBackend:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """The module of a weights artefact, in the precision and memory format that were asked for."""
+    """The module of a weights artefact, in the precision and memory format that were asked for.
+
+    Attributes:
+        outputs: values that the module makes of an image; None for the spec's classes.
+    """
 
     module: Any
     spec: ModelSpec
     dtype: torch.dtype
     memory_format: torch.memory_format
+    outputs: int | None = None
 
     def __call__(self, batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return the fp32 logits of an fp32 NCHW batch, and the probabilities where the spec asks for them."""
@@ -103,13 +111,24 @@ def load_network(artefact: Artefact, precision: str, options: Options) -> Networ
 
     torch.set_float32_matmul_precision("highest")
     spec = ModelSpec.from_json(artefact.spec)
-    module = load_module(spec, artefact.path)
+    module, outputs = _until(load_module(spec, artefact.path), options.get(UNTIL, ""))
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     if dtype != torch.float32:
         _cast_products(module, dtype)
     channels_last = options.get("memory_format") == "channels_last"
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
-    return Network(module.to(memory_format=memory_format) if channels_last else module, spec, dtype, memory_format)
+    module = module.to(memory_format=memory_format) if channels_last else module
+    return Network(module, spec, dtype, memory_format, outputs)
+
+
+def _until(module: VGG, last: str) -> tuple[torch.nn.Module, int | None]:
+    """Return the network up to a layer and how many values that makes of an image; without one, the whole."""
+    if not last:
+        return module, None
+    from vggbench.models.vgg import Prefix
+    from vggbench.models.weights import output_shapes
+
+    return Prefix(module, last), math.prod(output_shapes(module.spec)[last])
 
 
 def _has_bf16_instructions() -> bool:
@@ -136,7 +155,7 @@ class TorchSession(SessionContext):
         spec = network.spec
         self.slots = in_flight
         self.input_spec = TensorSpec("input", "float32", (batch_size, 3, spec.input_size, spec.input_size))
-        self.output_spec = TensorSpec("logits", "float32", (batch_size, spec.num_classes))
+        self.output_spec = TensorSpec("logits", "float32", (batch_size, network.outputs or spec.num_classes))
         self._network: Network | None = network
         self._run: Callable[[torch.Tensor], tuple[torch.Tensor, ...]] = network
         self._inputs: list[torch.Tensor | None] = [None] * in_flight

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from vggbench.artefacts.artefact import Artefact, check_files
 from vggbench.artefacts.network_check import COUNTED_OPERATIONS
 from vggbench.artefacts.network_file import load_graph
+from vggbench.artefacts.onnx_prefix import moving_nodes
 from vggbench.artefacts.store import Request, Written, prepare, tool_versions
 from vggbench.data.source import DataSource
 from vggbench.errors import CellError
@@ -151,16 +152,22 @@ def evaluate(network: NetworkFile, path: Path, inputs: NDArray[np.float32]) -> t
 
 def _evaluate(network: NetworkFile, path: Path, inputs: NDArray[np.float32]) -> tuple[NDArray[np.float64], list[Layer]]:
     model = load_graph(path, with_data=True)
-    layers = _moving_layers(model.graph, network.input_name)
-    compute = evaluator(model, [network.output_name, *(name for layer in layers for name in layer.names)])
-    batch = network.batch_size or 1
+    return observe(model, network.input_name, network.output_name, network.batch_size or 1, inputs)
+
+
+def observe(
+    model: onnx.ModelProto, image: str, output: str, batch: int, inputs: NDArray[np.floating]
+) -> tuple[NDArray[np.float64], list[Layer]]:
+    """Return a graph's output for each of its inputs in float64, and its products, seen so; it uses up the graph."""
+    layers = [Layer(node) for node in moving_nodes(model.graph, image) if node.op_type in COUNTED_OPERATIONS]
+    compute = evaluator(model, [output, *(name for layer in layers for name in layer.names)])
     parts = []
     for indices in np.resize(np.arange(len(inputs)), (-(-len(inputs) // batch), batch)):
-        seen = compute({network.input_name: inputs[indices]})
+        seen = compute({image: inputs[indices]})
         for layer in layers:
-            data, weights, output = (seen[name] for name in layer.names)
-            layer.see(data, weights, output, batch)
-        parts.append(seen[network.output_name])
+            data, weights, made = (seen[name] for name in layer.names)
+            layer.see(data, weights, made, batch)
+        parts.append(seen[output])
     return np.concatenate(parts)[: len(inputs)], layers
 
 
@@ -196,18 +203,6 @@ def _local_response_norm() -> type[OpRun]:
             return (x / (bias + alpha / size * squares) ** beta,)
 
     return LRN
-
-
-def _moving_layers(graph: onnx.GraphProto, image: str) -> list[Layer]:
-    """Return the convolutions and products that the image reaches: the others are done once, when a file is opened."""
-    moving, layers = {image}, []
-    for node in graph.node:  # the standard has them in an order in which they can be computed
-        if moving.isdisjoint(node.input):
-            continue
-        moving.update(name for name in node.output if name)
-        if node.op_type in COUNTED_OPERATIONS:
-            layers.append(Layer(node))
-    return layers
 
 
 def _take_constants(graph: onnx.GraphProto) -> dict[str, NDArray[Any]]:
