@@ -28,6 +28,7 @@ from vggbench.artefacts.network_check import COUNTED_OPERATIONS
 from vggbench.artefacts.network_file import load_graph
 from vggbench.artefacts.onnx_prefix import moving_nodes
 from vggbench.artefacts.store import Request, Written, prepare, tool_versions
+from vggbench.backends.onnx_operators import local_response_norm
 from vggbench.data.source import DataSource
 from vggbench.errors import CellError
 from vggbench.models.network_file import NetworkFile
@@ -37,7 +38,6 @@ from vggbench.parity.reference import REFERENCE_FILE
 
 if TYPE_CHECKING:
     import onnx
-    from onnx.reference.op_run import OpRun
 
 SCHEME = 1  # raised when the same file and images would give other arrays
 # What ONNX's reference implementation was seen to raise, or numpy below it, for a graph that it cannot evaluate.
@@ -176,33 +176,13 @@ def evaluator(model: onnx.ModelProto, names: Sequence[str]) -> Callable[[Mapping
     from onnx.reference import ReferenceEvaluator
 
     constants = _take_constants(model.graph)
-    computer = ReferenceEvaluator(model, new_ops=[_local_response_norm()])
+    computer = ReferenceEvaluator(model, new_ops=[local_response_norm()])
 
     def compute(inputs: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
         feeds = constants | {name: _widened(value) for name, value in inputs.items()}
         return dict(zip(names, computer.run(names, feeds), strict=True))
 
     return compute
-
-
-def _local_response_norm() -> type[OpRun]:
-    """Return the operator LRN as the standard has it: onnx 1.23's own stops after as many channels as there are images.
-
-    `x / (bias + alpha / size * s)^beta`, where s sums the squares of the channels from `floor((size - 1) / 2)` before
-    to `ceil((size - 1) / 2)` after.
-    """
-    from onnx.reference.op_run import OpRun
-
-    class LRN(OpRun):
-        def _run(
-            self, x: NDArray[np.float64], *, alpha: float, beta: float, bias: float, size: int
-        ) -> tuple[NDArray[np.float64]]:
-            before = (size - 1) // 2
-            padded = np.pad(x**2, ((0, 0), (before, size - 1 - before), (0, 0), (0, 0)))
-            squares = sum(padded[:, first : first + x.shape[1]] for first in range(size))
-            return (x / (bias + alpha / size * squares) ** beta,)
-
-    return LRN
 
 
 def _take_constants(graph: onnx.GraphProto) -> dict[str, NDArray[Any]]:
