@@ -11,11 +11,13 @@ Imports nothing of vggbench. The tree:
     │   ├── ArtefactError          files that are not what their manifest says
     │   ├── DiskSpaceError         the disk has no room for what was asked
     │   ├── PlanError              a plan file with a wrong key, type or value
+    │   ├── RecipeError            a recipe of training with a wrong key, type or value
     │   └── RunFolderError         a run folder that cannot be read, written or resumed
     ├── Inconclusive               3
     ├── NothingToJudge             4   nothing matched, every cell unsupported
     ├── CellError                  5   a cell failed to build or to run
-    │   └── ExportError            the exporter failed or wrote something other than what was asked
+    │   ├── ExportError            the exporter failed or wrote something other than what was asked
+    │   └── TrainingError          a training that cannot go on: its loss is not a number, memory ran out
     └── Interrupted                130
 
 A message is one line: what was wrong, with the value, and what to do.
@@ -77,6 +79,10 @@ class PlanError(RequestError):
     """A plan file with a wrong key, type or value."""
 
 
+class RecipeError(RequestError):
+    """A recipe of training that is not there, or has a wrong key, type or value."""
+
+
 class RunFolderError(RequestError):
     """A run folder that cannot be read, written or resumed."""
 
@@ -101,6 +107,10 @@ class CellError(VggbenchError):
 
 class ExportError(CellError):
     """The exporter failed, or wrote something other than what was asked."""
+
+
+class TrainingError(CellError):
+    """A training that cannot go on: its loss is not a number, or memory ran out."""
 
 
 class Interrupted(VggbenchError):

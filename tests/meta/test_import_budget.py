@@ -34,6 +34,7 @@ def loaded_by(*arguments: str) -> set[str]:
         (("-m", "vggbench", "run", "--help"), HEAVY),
         (("-m", "vggbench", "profile", "--help"), HEAVY),
         (("-m", "vggbench", "accuracy", "--help"), HEAVY),
+        (("-m", "vggbench", "train", "--help"), HEAVY),
         (("-m", "vggbench", "list"), HEAVY),
         (("-m", "vggbench", "show", "vgg16"), HEAVY),
         (("-m", "vggbench", "audit", "reports/two-core-cpu"), HEAVY),

@@ -16,7 +16,6 @@ from vggbench.cli.options import (
     ConfigOption,
     HeadOption,
     InputSizeOption,
-    KeepFp32Option,
     LocalResponseNormOption,
     NumClassesOption,
     OnnxOption,
@@ -55,8 +54,7 @@ PrecisionsOption = Annotated[
     typer.Option(
         "--precision",
         metavar="NAME",
-        help="fp32, tf32, fp16, bf16, int8, fp8. Repeatable, and a,b,c. Without it, those of fp32, bf16 and int8 that "
-        "backend and device do natively.",
+        help="fp32, bf16. Repeatable, and a,b,c. Without it, all that backend and device do natively.",
         show_default=False,
         rich_help_panel=_CELLS,
     ),
@@ -166,7 +164,6 @@ def choose_cells(
     onnx: OnnxOption = None,
     backend: BackendsOption = None,
     precision: PrecisionsOption = None,
-    keep_fp32: KeepFp32Option = None,
     batch_size: BatchSizesOption = None,
     device: DeviceOption = None,
     threads: ThreadsOption = None,
@@ -180,7 +177,6 @@ def choose_cells(
         "onnx": onnx,
         "backend": split_commas(backend),
         "precision": split_commas(precision),
-        "keep_fp32": split_commas(keep_fp32),
         "batch_size": _whole_numbers(batch_size) if batch_size else None,
     }
     return CellChoice(chosen, device, threads, plan)
@@ -198,7 +194,12 @@ def takes_cells(command: Callable[..., None]) -> Callable[..., None]:
 
 def takes_model(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of a model; its first parameter gets what `choose_model` returns."""
-    return _with_options(command, _options(choose_model), lambda _context, values: choose_model(**values))
+    return takes_options(choose_model)(command)
+
+
+def takes_options(choose: Callable[..., object]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of `choose` before its own; its first parameter gets what that returns."""
+    return lambda command: _with_options(command, _options(choose), lambda _context, values: choose(**values))
 
 
 def _with_options(

@@ -1,0 +1,174 @@
+"""`vggbench train`: what it prints, what it refuses, and that a killed one goes on to the same weights."""
+
+import json
+import re
+import signal
+import time
+
+import pytest
+import torch
+from PIL import Image
+
+from tests.killing import begin
+from tests.train.small import colourful, recipe_data, write_cifar
+from vggbench.models.weights_file import read_state
+from vggbench.train.recipe import recipe_names
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_cifar(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def recipe_file(tmp_path_factory):
+    """The small recipe as TOML: JSON's values are TOML's, table by table."""
+    path = tmp_path_factory.mktemp("recipe") / "small.toml"
+    values = recipe_data()
+    tables = {name: values.pop(name) for name in [*values] if isinstance(values[name], dict)}
+    lines = [f"{name} = {json.dumps(value)}" for name, value in values.items()]
+    for name, table in tables.items():
+        lines += [f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in table.items())]
+    path.write_text("\n".join(lines))
+    return path
+
+
+@pytest.fixture
+def train(command_line, data, recipe_file, tmp_path):
+    def call(*arguments, output="run"):
+        usual = ["--data", data, "--output", tmp_path / output, "--device", "cpu", "--threads", 1]
+        return command_line("train", *usual, "--recipe", recipe_file, *arguments)
+
+    return call
+
+
+def test_it_says_what_came_of_it(train, tmp_path):
+    said = train()
+    assert said.code == 0
+    first, second, third = said.out.splitlines()
+    assert re.fullmatch(r"\d+\.\d\d % of 8 test images are classified correctly", first)
+    assert re.fullmatch(r"2 epochs, \d+\.\d CPU minutes in \d+\.\d minutes", second)
+    assert third.endswith("run: model.safetensors, training.json, history.csv, curves.html")
+    lines = said.err.splitlines()
+    assert re.fullmatch(
+        r"epoch 2/2: loss \d\.\d{4}, \d+\.\d % of training images; validation \d\.\d{4}, \d+\.\d %; \d+ s, \d+ CPU s",
+        lines[-1],
+    )
+    assert len(lines) == 2
+
+
+def test_json_is_the_training(train, tmp_path):
+    said = train("--json", "--epochs", 1, "--set", "images.flip=false", "--learning-rate", 0.01, "--seed", 9)
+    document = json.loads(said.out)
+    assert document == json.loads((tmp_path / "run" / "training.json").read_text())
+    assert (document["recipe"]["epochs"], document["recipe"]["seed"]) == (1, 9)
+    assert document["recipe"]["images"]["flip"] is False
+    assert document["recipe"]["optimizer"]["learning_rate"] == 0.01
+    assert document["recipe_name"] == "small.toml"
+
+
+def test_a_network_of_ones_own_takes_the_recipes_place(train, tmp_path):
+    said = train("--config", "6,M,6,M,6,M", "--epochs", 1, "--json")
+    spec = json.loads(said.out)["spec"]
+    assert (spec["configuration"], spec["batch_norm"], spec["classifier_width"]) == ("6,M,6,M,6,M", True, 8)
+
+
+def test_photos_keep_their_class_names(command_line, recipe_file, tmp_path):
+    for split, seed in (("train", 0), ("test", 1)):
+        pixels, labels = colourful(24, seed)
+        for place, (image, label) in enumerate(zip(pixels, labels, strict=True)):
+            folder = tmp_path / "photos" / split / ("red", "green", "blue")[label]
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).resize((40, 36)).save(folder / f"{place}.png")
+    arguments = ["--data", tmp_path / "photos", "--output", tmp_path / "run", "--device", "cpu", "--threads", 1]
+    said = command_line("train", *arguments, "--recipe", recipe_file, "--json")
+    assert said.code == 0
+    assert json.loads(said.out)["classes"] == ["blue", "green", "red"]
+    again = command_line(
+        "train", *arguments[:3], tmp_path / "more", *arguments[4:], "--recipe", recipe_file,
+        "--init", tmp_path / "run" / "model.safetensors", "--json",
+    )  # fmt: skip
+    assert json.loads(again.out)["init"].startswith("model.safetensors, sha256 ")
+    assert again.code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--threads", 0], "threads is 0; it must be at least 1"),
+        (["--epochs", 0], "epochs: input should be greater than or equal to 1, not 0"),
+        (["--precision", "fp64"], "precision: input should be 'fp32', 'bf16' or 'fp16', not 'fp64'"),
+        (["--precision", "fp16"], "precision fp16 is trained on a GPU only"),
+        (["--device", "tpu"], "device is 'tpu'; it can be cpu or cuda"),
+        (["--set", "momentum"], "'momentum' is no KEY=VALUE"),
+        (["--set", "optimizer.mood=1"], "'optimizer.mood' is no key here"),
+        (["--variant", "vgg12"], "no variant is called 'vgg12'"),
+        (["--num-classes", 3], "is for 3 classes and cifar-10/train has 10"),
+        (["--init", "none.pth"], "weights file 'none.pth' does not exist"),
+        (["--init", "imagenet"], "custom_bn has no published file"),
+        (["--resume"], "--resume goes on with the training as it was begun; beside it only --epochs can be given"),
+    ],
+)
+def test_what_cannot_be_is_one_line(train, tmp_path, arguments, message):
+    said = train(*arguments)
+    assert said.code == 2
+    assert message in said.message
+    assert said.err.count("\n") == 1
+    assert not (tmp_path / "run" / "checkpoint.pt").exists()
+
+
+def test_wrong_data_is_one_line(command_line, tmp_path, recipe_file):
+    for where, message in ((tmp_path / "none", "does not exist"), (tmp_path, "is empty")):
+        said = command_line("train", "--data", where, "--output", tmp_path.parent / "out", "--recipe", recipe_file)
+        assert (said.code, message in said.message) == (2, True)
+
+
+def test_resuming_needs_a_folder(command_line, data, tmp_path):
+    said = command_line("train", "--data", data, "--resume")
+    assert (said.code, said.message) == (
+        2,
+        "vggbench: --resume needs --output: the folder of the training to go on with",
+    )
+    said = command_line("train", "--data", data, "--resume", "--output", tmp_path / "none")
+    assert said.code == 2
+    assert "holds no training to go on with" in said.message
+
+
+def test_the_help_names_every_recipe(command_line):
+    said = command_line("train", "--help")
+    assert all(name in said.out for name in recipe_names())
+
+
+def weights(folder):
+    return read_state(folder / "model.safetensors")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 130), (signal.SIGKILL, -9)])
+def test_a_process_that_was_ended_goes_on_in_another_to_the_same_weights(
+    train, data, recipe_file, tmp_path, number, code
+):
+    many = ["--epochs", 60, "--recipe", recipe_file, "--device", "cpu", "--threads", 1]
+    arguments = ["train", "--data", data, "--output", tmp_path / "ended", *many]
+    with begin(*arguments) as process:
+        while not (tmp_path / "ended" / "history.csv").exists() or not _epochs(tmp_path / "ended"):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(number)
+        _out, said = process.communicate()
+    assert process.returncode == code
+    reached = _epochs(tmp_path / "ended")
+    assert 1 <= reached < 60
+    if code == 130:
+        assert "--resume goes on from there" in said.splitlines()[-1]
+    with begin("train", "--data", data, "--output", tmp_path / "ended", "--resume") as process:
+        _out, said = process.communicate()
+    assert process.returncode == 0
+    assert said.startswith(f"epoch {reached + 1}/60: ")
+    assert train("--epochs", 60, output="whole").code == 0
+    ended, whole = weights(tmp_path / "ended"), weights(tmp_path / "whole")
+    assert all(torch.equal(ended[key], whole[key]) for key in whole)
+
+
+def _epochs(folder):
+    return (folder / "history.csv").read_text().count("\n") - 1
