@@ -124,7 +124,7 @@ def test_options_are_part_of_a_cell():
         ({"batch_size": 0}, RequestError, f"batch size is 0; it must be from 1 to {LARGEST_BATCH}"),
         ({"batch_size": [1, -3]}, RequestError, "batch size is -3"),
         ({"batch_size": LARGEST_BATCH + 1}, RequestError, "batch size is 4097"),
-        ({"precision": "fp8"}, RequestError, "unknown precision 'fp8'; it can be fp32, bf16"),
+        ({"precision": "fp4"}, RequestError, "unknown precision 'fp4'; it can be fp32, tf32, fp16, bf16, int8, fp8"),
         ({"backend": ["torch", "tensorflow"]}, RequestError, "unknown backend 'tensorflow'"),
         ({"backend": "torch:memory_format=nhwc"}, RequestError, "it can be contiguous, channels_last"),
         ({"input_size": 4}, RequestError, "input size 4 is too small"),

@@ -36,22 +36,29 @@ def export(
     opset: int | None = None,
     fold_batch_norm: bool = True,
     external_data: bool = True,
+    precision: str = "fp32",
+    keep_fp32: Sequence[str] = (),
     **shape: Any,
 ) -> Artefact:
     """Write the network as ONNX, unless that file exists already, and return the artefact; `path` is the file.
 
     Batch norms are folded into the convolutions before them or stay nodes; weights lie beside the graph or inside its
-    file. `shape` as in `build`. Raises `ExportError` if the exporter fails or writes something else than was asked,
-    `DiskSpaceError` before anything is written if there is no room for it, and `ArtefactError` if a file that exists is
-    not what its manifest says.
+    file. `precision` is that of the file's types (`fp32`, `fp16`, `bf16`), but for the layers of `keep_fp32`; inputs
+    and outputs are fp32. `shape` as in `build`. Raises `ExportError` if the exporter fails, writes something else than
+    was asked, or weights are too large for the type, `DiskSpaceError` before anything is written if there is no room
+    for it, and `ArtefactError` if a file that exists is not what its manifest says.
     """
-    from vggbench.artefacts.onnx import onnx_artefact
-    from vggbench.artefacts.onnx_form import DEFAULT_OPSET, OnnxForm
+    from vggbench.artefacts.exported import exported
+    from vggbench.artefacts.onnx_form import OnnxForm, default_opset
 
     form = OnnxForm(
-        opset=DEFAULT_OPSET if opset is None else opset, fold_batch_norm=fold_batch_norm, external_data=external_data
+        opset=default_opset(precision) if opset is None else opset,
+        fold_batch_norm=fold_batch_norm,
+        external_data=external_data,
+        precision=precision,
+        keep_fp32=tuple(sorted({*keep_fp32})),
     )
-    return onnx_artefact(_spec(variant, shape), Path(exports), form=form, hash_existing=True)
+    return exported(_spec(variant, shape), Path(exports), form, hash_existing=True)
 
 
 def verify(

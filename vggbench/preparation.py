@@ -5,7 +5,7 @@ Imports torch and onnx only where something has to be made.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggbench.artefacts.artefact import Artefact, check_files
+from vggbench.artefacts.onnx_form import OnnxForm
 from vggbench.backends.registry import find_backend
 from vggbench.backends.script import script_artefact, script_reference
 from vggbench.data.source import DataSource
@@ -49,7 +50,7 @@ class Materials:
 
 def materials(cell: Cell, exports: Path) -> Materials:
     """Return the cell's materials, made where they do not exist yet; raises what exporting raises."""
-    artefact, reference = _files(find_backend(cell.backend).artefact_kind, cell.spec, exports, cell.source)
+    artefact, reference = _files(cell, exports)
     check_files(reference)  # read here and now; the artefact is checked where it is opened
     with np.load(reference.path, allow_pickle=False) as stored:
         arrays = dict(stored)
@@ -69,19 +70,27 @@ def _work(network: Network, arrays: Mapping[str, NDArray[Any]]) -> tuple[tuple[t
     return works, [layer.reduction_length for layer in layers], totals(walk(network)).parameters
 
 
-def _files(kind: str, network: Network, exports: Path, source: DataSource | None) -> tuple[Artefact, Artefact]:
+def _files(cell: Cell, exports: Path) -> tuple[Artefact, Artefact]:
+    """Return what the cell opens, and what its outputs are held against."""
+    network, kind = cell.spec, find_backend(cell.backend).artefact_kind
     if isinstance(network, NetworkFile):
-        return _files_of_file(network, exports, source)
+        return _files_of_file(network, exports, cell.source)
     if kind == "script":
         script = script_artefact(network, exports)
-        return script, script_reference(network, exports, script, input_images(network, exports, source))
-    from vggbench.artefacts.onnx import onnx_artefact
+        return script, script_reference(network, exports, script, input_images(network, exports, cell.source))
+    from vggbench.artefacts.exported import exported
     from vggbench.artefacts.weights import weights_artefact
     from vggbench.parity.reference import reference_artefact
 
-    weights = weights_artefact(network, exports)
-    artefact = weights if kind == "weights" else onnx_artefact(network, exports, weights)
-    return artefact, reference_artefact(network, exports, weights, source)
+    artefact = None if kind == "weights" else exported(network, exports, onnx_form(cell))
+    weights = weights_artefact(network, exports)  # written while the graph was traced, if there is one
+    return artefact or weights, reference_artefact(network, exports, weights, cell.source)
+
+
+def onnx_form(cell: Cell) -> OnnxForm:
+    """Return the form of the ONNX file that a cell opens: as its backend wants it, and as the export was asked for."""
+    opened = find_backend(cell.backend).file_form(cell.precision, cell.options)
+    return OnnxForm.of_cell(opened.precision, cell.export_options)
 
 
 def _files_of_file(network: NetworkFile, exports: Path, source: DataSource | None) -> tuple[Artefact, Artefact]:
@@ -105,23 +114,25 @@ def on_images_of(cells: Iterable[Cell], data: DataSet, exports: Path) -> tuple[C
 
 def missing_bytes(plan: Plan, exports: Path) -> int:
     """Return how much `prepare_all` would write for a plan, at most."""
-    kinds: dict[tuple[Network, DataSource | None], set[str]] = {}
+    by_network: dict[tuple[Network, DataSource | None], list[Cell]] = {}
     for cell in plan.cells:
         if not cell.unsupported:
-            kinds.setdefault((cell.spec, cell.source), set()).add(find_backend(cell.backend).artefact_kind)
-    return sum(_missing_bytes(network, source, found, exports) for (network, source), found in kinds.items())
+            by_network.setdefault((cell.spec, cell.source), []).append(cell)
+    return sum(_missing_bytes(network, source, cells, exports) for (network, source), cells in by_network.items())
 
 
-def _missing_bytes(network: Network, source: DataSource | None, kinds: set[str], exports: Path) -> int:
-    from vggbench.artefacts import network_file, onnx, weights
+def _missing_bytes(network: Network, source: DataSource | None, cells: Sequence[Cell], exports: Path) -> int:
+    from vggbench.artefacts import exported, network_file, weights
     from vggbench.parity import reference
 
     if isinstance(network, NetworkFile):
         missing = network_file.missing_bytes(network, exports)
         return missing and missing + reference.reference_bytes(network)
+    kinds = {find_backend(cell.backend).artefact_kind for cell in cells}
     if kinds == {"script"}:  # a few hundred bytes
         return 0
-    missing = onnx.missing_bytes(network, exports) if "onnx" in kinds else weights.missing_bytes(network, exports)
+    forms = {onnx_form(cell) for cell in cells if find_backend(cell.backend).artefact_kind == "onnx"}
+    missing = exported.missing_bytes(network, exports, forms) if forms else weights.missing_bytes(network, exports)
     return missing + reference.missing_bytes(network, exports, source)
 
 

@@ -167,21 +167,40 @@ def resume_run(
         return _carry_on(info, places, observer or Silent(), means, retry_failed=retry_failed)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """What one cell's verification was made of."""
+
+    cell: Cell
+    materials: Materials
+    request: RoundRequest
+    record: RoundRecord
+
+
 def verify_plan(
     plan: Plan, exports: Path, *, backend_versions: Mapping[str, str], observer: Observer | None = None
 ) -> list[Row]:
     """Open and verify every cell without timing it; returns the rows, nothing is kept."""
+    return verify_cells(plan, exports, backend_versions=backend_versions, observer=observer)[0]
+
+
+def verify_cells(
+    plan: Plan, exports: Path, *, backend_versions: Mapping[str, str], observer: Observer | None = None
+) -> tuple[list[Row], list[Verification]]:
+    """Open and verify every cell; returns the rows, and what each was made of where there was something to open."""
     check_room(missing_bytes(plan, exports), exports)
     watch = observer or Silent()
     kept, found = prepare_all(plan, exports, watch.preparing)
     info = replace(new_info(plan, backend_versions), prepared=kept)
     cells = [cell for cell in plan.cells if cell.id in found]
-    records = []
+    made = []
     for done, cell in enumerate(cells):
         watch.measuring(cell, done, len(cells))
-        records.append(verify_round(round_request(info, cell, 0, found[cell.id])))
-        watch.measured(cell, records[-1])
-    return derive_rows(info, records)
+        request = round_request(info, cell, 0, found[cell.id])
+        record = verify_round(request)
+        made.append(Verification(cell=cell, materials=found[cell.id], request=request, record=record))
+        watch.measured(cell, record)
+    return derive_rows(info, [each.record for each in made]), made
 
 
 @dataclass(frozen=True, slots=True)

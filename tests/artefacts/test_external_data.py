@@ -4,7 +4,7 @@ from safetensors.torch import save_file
 
 from tests.artefacts.networks import narrow
 from vggbench.artefacts.artefact import file_sha256
-from vggbench.artefacts.external_data import ALIGNMENT, folded, write_external_data
+from vggbench.artefacts.external_data import ALIGNMENT, folded, read_tensors, write_external_data
 from vggbench.artefacts.weights import WeightsReader, weights_artefact
 from vggbench.models.weights import build_module, initial_state
 
@@ -15,7 +15,7 @@ def read(path, extent):
 
 def test_tensors_lie_on_pages_and_the_hash_is_the_files(tmp_path):
     state = initial_state(narrow())
-    data = write_external_data(weights_artefact(narrow(), tmp_path), list(state), tmp_path / "data")
+    data = write_external_data(read_tensors(weights_artefact(narrow(), tmp_path), list(state)), tmp_path / "data")
     assert data.sha256 == file_sha256(tmp_path / "data")
     assert data.extents.keys() == state.keys()
     for key, extent in data.extents.items():
@@ -38,7 +38,7 @@ def test_a_folded_convolution_is_the_convolution_and_its_batch_norm(tmp_path):
 
 def test_what_is_written_is_the_fold_rounded_once(tmp_path):
     weights = weights_artefact(narrow(batch_norm=True), tmp_path)
-    data = write_external_data(weights, ["features.0.weight"], tmp_path / "data")
+    data = write_external_data(read_tensors(weights, ["features.0.weight"]), tmp_path / "data")
     exact = folded(WeightsReader(weights.path), "features.0.weight", "features.1")
     found = read(tmp_path / "data", data.extents["features.0.weight"])
     np.testing.assert_array_equal(found, exact.astype(np.float32).ravel())

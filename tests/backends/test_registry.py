@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vggbench.backends.registry import BACKENDS, DEFAULT_BACKENDS, REAL_BACKENDS, check_options, find_backend
+from vggbench.backends.registry import BACKENDS, DEFAULT_BACKENDS, ORACLES, REAL_BACKENDS, check_options, find_backend
 from vggbench.errors import RequestError
 
 
@@ -18,7 +18,8 @@ def test_the_real_ones_are_those_of_libraries():
 
 
 def test_those_measured_without_being_named_open_in_seconds():
-    assert [name for name in REAL_BACKENDS if name not in DEFAULT_BACKENDS] == ["torch-compile"]
+    assert [name for name in REAL_BACKENDS if name not in DEFAULT_BACKENDS] == ["torch-compile", "onnx-reference"]
+    assert set(ORACLES) < set(REAL_BACKENDS) - set(DEFAULT_BACKENDS)
     assert set(DEFAULT_BACKENDS) < set(REAL_BACKENDS)
 
 
@@ -27,7 +28,7 @@ def test_those_measured_without_being_named_open_in_seconds():
     [
         ("onnxruntim", "did you mean onnxruntime?"),
         ("pytorch", "did you mean torch?"),
-        ("", "did you mean torch or torch-compile or onnxruntime or openvino?"),
+        ("", "did you mean torch or torch-compile or onnxruntime or openvino or onnx-reference?"),
         ("torch_compile", "did you mean torch-compile?"),
         ("Torch", "did you mean torch?"),
     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vggbench.backends import torch_eager
+from vggbench.backends import torch_precision
 from vggbench.backends.torch_eager import ModuleWatch
 
 
@@ -40,6 +40,6 @@ def test_a_module_that_did_not_run_has_no_time():
 def test_looser_fp32_is_seen_under_both_names_that_onednn_reads(monkeypatch: pytest.MonkeyPatch, name: str):
     for either in ("ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE"):
         monkeypatch.delenv(either, raising=False)
-    assert torch_eager._onednn_fpmath_mode() == ""
+    assert torch_precision.onednn_fpmath_mode() == ""
     monkeypatch.setenv(name, "BF16")
-    assert torch_eager._onednn_fpmath_mode() == "BF16"
+    assert torch_precision.onednn_fpmath_mode() == "BF16"

@@ -22,7 +22,7 @@ WIDTH = 100
 TYPER = "0.29"  # lines break elsewhere in others; what the help says is tested besides
 COMMANDS = (
     *("", "run", "profile", "accuracy", "predict", "doctor", "export", "exports", "report", "verify", "audit"),
-    *("list", "show", "train"),
+    *("tolerances", "list", "show", "train"),
 )
 SUBCOMMANDS = ("exports list", "exports prune")
 HELPS = (*COMMANDS, *SUBCOMMANDS)
@@ -114,6 +114,7 @@ def test_commands_are_grouped_on_a_terminal_and_elsewhere(helps: dict[str, str],
         "exports",
         "CI",
         "verify",
+        "tolerances",
         "audit",
         "Learn",
         "list",

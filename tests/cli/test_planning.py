@@ -56,7 +56,8 @@ def test_every_option_is_a_field_of_a_selection():
         ),
         *("--num-classes", "7", "--input-size", "32", "--head", "flatten", "--classifier-width", "9"),
         *("--outputs", "probabilities", "--weights", "init", "--seed", "4", "--backend", "torch,fake:fault=nan"),
-        *("--precision", "fp32, bf16", "--batch-size", "1", "--batch-size", "2,4", "--threads", "1", "--own"),
+        *("--precision", "fp32, bf16", "--keep-fp32", "features.0,classifier.6"),
+        *("--batch-size", "1", "--batch-size", "2,4", "--threads", "1", "--own"),
     )
     assert choice.chosen == {
         "variant": ["A", "vgg16", "E"],
@@ -73,6 +74,7 @@ def test_every_option_is_a_field_of_a_selection():
         "weights_seed": 4,
         "backend": ["torch", "fake:fault=nan"],
         "precision": ["fp32", "bf16"],
+        "keep_fp32": ["features.0", "classifier.6"],
         "batch_size": [1, 2, 4],
     }
     assert set(choice.chosen) == set(Selection.model_fields)

@@ -183,7 +183,7 @@ def test_the_code_is_the_first_that_applies(statuses: list[str], strict: bool):
         (("--batch-size", "1,,2"), "an item is empty in '1,,2'; write a,b,c"),
         (("--batch-size", ""), "an item is empty in ''; write a,b,c"),
         (("--precision", "fp32,"), "an item is empty in 'fp32,'; write a,b,c"),
-        (("--precision", "fp8"), "unknown precision 'fp8'; it can be fp32, bf16"),
+        (("--precision", "fp4"), "unknown precision 'fp4'; it can be fp32, tf32, fp16, bf16, int8, fp8"),
         (("--threads", "0"), "threads is 0; this process may use from 1 to"),
         (("--threads", "100000"), "threads is 100000; this process may use from 1 to"),
         (("--device", "cuda"), "device 'cuda' cannot be measured"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from vggbench.backends.base import Session, Unavailable
 from vggbench.backends.registry import REAL_BACKENDS, check_options, find_backend
 from vggbench.models.layers import mac_layers
 from vggbench.models.spec import ModelSpec, make_spec
-from vggbench.plan import Cell
+from vggbench.plan import Cell, parse_backend
 from vggbench.preparation import Materials, materials
 
 SPEC = make_spec(
@@ -31,6 +32,7 @@ class Opener:
     precision: str
     spec: ModelSpec
     found: Materials
+    options: Mapping[str, str]
 
     def __call__(self, *, batch_size: int = 2, in_flight: int = 1, **options: str) -> Session:
         backend = find_backend(self.backend)
@@ -41,7 +43,7 @@ class Opener:
             batch_size=batch_size,
             threads=THREADS,
             in_flight=in_flight,
-            options=check_options(backend, options),
+            options=check_options(backend, {**self.options, **options}),
         )
 
     @property
@@ -67,14 +69,16 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
 COMPILES = "torch-compile"  # takes each session seconds to open
 CASES = [
     pytest.param((name, precision), id=f"{name}-{precision}", marks=[pytest.mark.slow] if name == COMPILES else [])
-    for name in (*REAL_BACKENDS, "fake")
-    for precision in ("fp32", "bf16")
+    for name in (*REAL_BACKENDS, "openvino:bf16=typed", "fake")
+    for precision in ("fp32", "fp16", "bf16")
+    if (name, precision) not in {(COMPILES, "fp16"), ("openvino:bf16=typed", "fp32")}
 ]
 
 
 @pytest.fixture(params=CASES)
 def opener(request: pytest.FixtureRequest, exports: Path) -> Opener:
-    name, precision = request.param
+    text, precision = request.param
+    name, options = parse_backend(text)
     backend = find_backend(name)
     state = backend.availability("cpu")
     if isinstance(state, Unavailable):
@@ -86,11 +90,11 @@ def opener(request: pytest.FixtureRequest, exports: Path) -> Opener:
     cell = Cell(
         spec=spec,
         backend=name,
-        options={},
+        options=options,
         precision=precision,
         device="cpu",
         batch_size=2,
         threads=THREADS,
         in_flight=2,
     )
-    return Opener(name, precision, spec, materials(cell, exports))
+    return Opener(name, precision, spec, materials(cell, exports), options)

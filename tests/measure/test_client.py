@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import TIMEOUT_S, fake_cell, fake_request
+from vggbench.backends.base import PRECISIONS
 from vggbench.measure import client as module
 from vggbench.measure.client import WorkerClient, WorkerFailure, probe, probe_all
 from vggbench.measure.worker import PROTOCOL
@@ -253,7 +254,9 @@ def test_a_worker_dies_with_a_parent_that_was_killed():
 
 def test_a_probe_in_a_process_of_its_own():
     found = probe("fake", "cpu")
-    assert (found.available, found.version, found.precisions) == (True, "1", {"fp32": "", "bf16": ""})
+    assert (found.available, found.version) == (True, "1")
+    assert list(found.precisions) == list(PRECISIONS)
+    assert {name: reason for name, reason in found.precisions.items() if not reason} == {"fp32": "", "bf16": ""}
 
 
 def test_a_probe_that_breaks_is_a_backend_that_is_not_there(monkeypatch: pytest.MonkeyPatch):
@@ -267,4 +270,6 @@ def test_a_probe_that_breaks_is_a_backend_that_is_not_there(monkeypatch: pytest.
 
 def test_every_real_backend_is_probed(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "probe", lambda name, device: (name, device))
-    assert probe_all("cpu") == [(name, "cpu") for name in ("torch", "torch-compile", "onnxruntime", "openvino")]
+    assert probe_all("cpu") == [
+        (name, "cpu") for name in ("torch", "torch-compile", "onnxruntime", "openvino", "onnx-reference")
+    ]

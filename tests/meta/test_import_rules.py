@@ -13,7 +13,7 @@ from tests.meta.repository import ROOT, imports_of, modules
 # Each may import those before it.
 ORDER = (
     *("models", "data", "artefacts", "backends", "parity", "measure", "plan", "results", "train", "audit", "report"),
-    *("preparation", "runner", "profiling", "classification", "gate", "api"),
+    *("preparation", "runner", "profiling", "classification", "bisection", "tolerances", "gate", "api"),
 )
 # Everybody may import these; here is what they may import themselves.
 COMMON = {"errors": set[str](), "version": set[str](), "stats": {"errors"}, "environment": {"errors", "version"}}

@@ -1,6 +1,7 @@
 """A changed chain as a copy of the exported ONNX file, in which only what was changed differs.
 
-Nodes and weights of untouched layers are the exported file's own. The exported data file is copied once, for all the
+Nodes and weights of untouched layers are the exported file's own; a changed layer's node has its name, and what comes
+beside it that of its value. The exported data file is copied once, for all the
 damaged files after one another (readers refuse one with several links); changed weights are written into the damaged
 file itself. Batch norms are folded in as the export does it, in float64.
 """
@@ -70,7 +71,7 @@ class _Writer:
         self._source, self._stored = model, weights
         self._nodes: list[onnx.NodeProto] = []
         self._weights: dict[str, onnx.TensorProto] = {}
-        self._last = INPUT
+        self._last, self._layer = INPUT, ""
 
     def copy(self, layer: str) -> None:
         """Add the exported nodes of a layer, with the exported weights; dropout and an empty pool have none."""
@@ -83,11 +84,17 @@ class _Writer:
             twin.CopyFrom(node)
             twin.input[:] = [name if name in self._stored else inside.get(name, before) for name in node.input]
             twin.output[:] = [inside[name] for name in node.output]
-            twin.name = self._last = twin.output[0]
+            twin.name, self._last = self._unique(layer), twin.output[0]
             self._nodes.append(twin)
+
+    def _unique(self, layer: str) -> str:
+        """Return a node's name, with a number where the layer has one already, as the export does it."""
+        known = sum(node.name.split("/")[0] == layer for node in self._nodes)
+        return f"{layer}/{known}" if known else layer
 
     def write(self, layer: nn.Module, norm: nn.Module | None) -> None:
         """Add a layer's own node; a batch norm that follows a convolution is folded into it."""
+        self._layer = getattr(layer, "name", "")
         if isinstance(layer, Operation):
             self._node(layer.kind, [each.numpy() for each in layer.constants], **layer.attributes)
         elif isinstance(layer, nn.Conv2d):
@@ -109,7 +116,8 @@ class _Writer:
         tensors = map(numpy_helper.from_array, map(np.ascontiguousarray, constants), names)
         self._weights.update(zip(names, tensors, strict=True))
         output = f"{place}/{kind}"
-        self._nodes.append(helper.make_node(kind, [self._last, *names], [output], name=output, **attributes))
+        name = self._unique(self._layer) if self._layer else output
+        self._nodes.append(helper.make_node(kind, [self._last, *names], [output], name=name, **attributes))
         self._last = output
 
     def model(self) -> onnx.ModelProto:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.parity.score import Engine, Score, rate
+from tests.parity.score import Engine, Score, precisions_of, rate, survivors_uncaught_in_fp32
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,7 @@ def summary(journal: Journal) -> tuple[str, list[str]]:
 def complaints(journal: Journal) -> Iterator[str]:
     """Yield every miss, false alarm, and what was not examined."""
     yield from (str(score) for score in journal.scores if score.wrong)
+    yield from (f"caught in no precision: {line}" for line in survivors_uncaught_in_fp32(journal.scores))
     yield from (str(each) for each in journal.verifications if each.wrong)
     if not any(score.state == "caught" for score in journal.scores):
         yield "no mutant was caught"
@@ -136,7 +137,10 @@ def _engine_table(scores: Iterable[Score]) -> Iterator[str]:
     yield "| | change the function | caught | hidden under the rounding | missed | equivalent |"
     yield "| --- | --- | --- | --- | --- | --- |"
     scores = list(scores)
-    for engine in sorted({score.engine for score in scores}, key=lambda each: (each.precision != "fp32", each.backend)):
+    order = precisions_of(scores)
+    for engine in sorted(
+        {score.engine for score in scores}, key=lambda each: (order.index(each.precision), each.backend)
+    ):
         own = [score for score in scores if score.engine == engine]
         states = [score.state for score in own]
         counts = (
@@ -155,15 +159,24 @@ def _mutant_table(scores: Iterable[Score]) -> Iterator[str]:
     yield "## Mutants one by one"
     yield ""
     yield "`change` is how far the float64 outputs move, in units of the signal; then the backends that caught it."
-    yield "What is hidden in bf16 changes less than twice what rounding to bf16 is allowed to change."
+    yield "What hides in a precision changes less than twice what its rounding may change; in fp32 nothing hides."
     yield ""
-    yield "| mutation | change | fp32 | bf16 | |"
-    yield "| --- | --- | --- | --- | --- |"
     scores = list(scores)
+    precisions = precisions_of(scores)
+    yield f"| mutation | change | {' | '.join(precisions)} | |"
+    yield "| --- | --- | " + " | ".join("---" for _ in precisions) + " | --- |"
     for name in dict.fromkeys(score.mutation for score in scores):
         own = [score for score in scores if score.mutation == name]
-        states = ", ".join(sorted({score.state for score in own} - {"caught"}))
-        yield f"| {name} | {own[0].change:.1e} | {rate(own, 'fp32')} | {rate(own, 'bf16')} | {states} |"
+        rates = " | ".join(rate(own, precision) for precision in precisions)
+        yield f"| {name} | {own[0].change:.1e} | {rates} | {_states(own)} |"
+
+
+def _states(scores: Iterable[Score]) -> str:
+    """Return what became of a mutant where it was not caught, and in which precisions it hides."""
+    scores = list(scores)
+    others = sorted({score.state for score in scores} - {"caught", "hidden"})
+    hidden = precisions_of(score for score in scores if score.state == "hidden")
+    return ", ".join([*([f"hidden in {', '.join(hidden)}"] if hidden else []), *others])
 
 
 def _variant_table(verifications: Iterable[Verification]) -> Iterator[str]:

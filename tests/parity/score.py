@@ -69,24 +69,39 @@ class Score:
         return f"{self.mutation:45} {self.engine!s:17} {self.state:11} {figures}"
 
 
+FINEST_FIRST = ("fp32", "tf32", "fp16", "bf16", "int8", "fp8")
 SCORED: list[Score] = []  # by this test session, for the table at its end
 
 
 def kill_rates(scores: Iterable[Score]) -> Iterator[str]:
-    """Yield a line a mutation: caught of those that change the function, in fp32 and in bf16; and one for all."""
+    """Yield a line a mutation: caught of those that change the function, by precision; and one for all."""
     by_mutation: dict[str, list[Score]] = defaultdict(list)
     for score in scores:
         by_mutation[score.mutation].append(score)
+    everything = [score for found in by_mutation.values() for score in found]
+    precisions = precisions_of(everything)
     for mutation, found in by_mutation.items():
-        yield _line(mutation, found)
-    yield _line("all", [score for found in by_mutation.values() for score in found])
+        yield _line(mutation, found, precisions)
+    yield _line("all", everything, precisions)
 
 
-def _line(name: str, scores: list[Score]) -> str:
+def _line(name: str, scores: list[Score], precisions: Iterable[str]) -> str:
+    rates = "   ".join(f"{precision} {rate(scores, precision):>9}" for precision in precisions)
     equivalent = sum(score.equivalent for score in scores)
-    return f"{name:48} fp32 {rate(scores, 'fp32'):>9}   bf16 {rate(scores, 'bf16'):>9}" + (
-        f"   {equivalent} equivalent" if equivalent else ""
-    )
+    return f"{name:48} {rates}" + (f"   {equivalent} equivalent" if equivalent else "")
+
+
+def precisions_of(scores: Iterable[Score]) -> list[str]:
+    """Return the precisions that were scored, the exact one first and the coarsest last."""
+    found = {score.engine.precision for score in scores}
+    return sorted(found, key=FINEST_FIRST.index)
+
+
+def survivors_uncaught_in_fp32(scores: Iterable[Score]) -> list[str]:
+    """Return what no precision has seen: mutants of one network that hide in a coarse one and are caught in no fp32."""
+    scores = list(scores)
+    caught = {score.mutation for score in scores if score.engine.precision == "fp32" and score.state == "caught"}
+    return [f"{score}" for score in scores if score.state == "hidden" and score.mutation not in caught]
 
 
 def rate(scores: Iterable[Score], precision: str) -> str:

@@ -1,6 +1,7 @@
 """Whether damage changes the function, told in float64, and whether the parity check sees it in every backend.
 
-The torch backend runs the changed chain, the others a damaged copy of the exported file.
+The torch backend runs the changed chain, the others a damaged copy of the exported file. What PyTorch does not compute
+in here it imitates in fp32, as an engine of its own.
 """
 
 from __future__ import annotations
@@ -29,22 +30,27 @@ from vggbench.models.spec import ModelSpec
 from vggbench.models.weights import load_module
 from vggbench.parity.check import Verdict, check
 from vggbench.parity.metrics import compare
+from vggbench.parity.own_error import EMULATED_PRECISIONS, emulate
 from vggbench.parity.reference import reference_artefact
 from vggbench.parity.tolerance import MARGIN, expected_error, tolerance
 
 FP64_OVER_FP32 = 2.0**-29  # of the unit roundoffs: the same derivation, for float64's own error
-BACKENDS = ("torch", "onnxruntime", "openvino")  # compiling anew for each mutant would take a minute each
+EMULATED = "emulated"
+BACKENDS = ("torch", "onnxruntime", "openvino", EMULATED)  # compiling anew for each mutant would take a minute each
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def engines(backends: Iterable[str] = BACKENDS) -> tuple[Engine, ...]:
-    """Return every backend that this machine has, in every precision that it has natively."""
-    found = [(name, find_backend(name)) for name in backends]
+    """Return every backend that this machine has, in every precision that it has natively; and PyTorch's imitations."""
+    names = list(backends)
+    found = [(name, find_backend(name)) for name in names if name != EMULATED]
+    imitated = [each for each in EMULATED_PRECISIONS if not find_backend("torch").supports(each, "cpu").supported]
     return tuple(
         Engine(name, precision)
         for precision in PRECISIONS
         for name, backend in found
         if isinstance(backend.availability("cpu"), Available) and backend.supports(precision, "cpu").supported
-    )
+    ) + tuple(Engine(EMULATED, each) for each in imitated if EMULATED in names)
 
 
 class Laboratory:
@@ -110,13 +116,9 @@ class Laboratory:
 
     def _open(self, engine: Engine, chain: Chain) -> Session:
         count, threads = len(self._images), self._threads
-        backend = find_backend(engine.backend)
-        if backend.artefact_kind == "weights":
-            dtype = torch.float32 if engine.precision == "fp32" else torch.bfloat16
-            module = ChainModule(list(cast_products(chain, dtype)))
-            network = Network(module, self.spec, dtype, torch.contiguous_format)
-            return TorchSession(network, count, threads, in_flight=1)
-        return backend.open(
+        if engine.backend in ("torch", EMULATED):
+            return TorchSession(self._network(engine, chain), count, threads, in_flight=1)
+        return find_backend(engine.backend).open(
             self._file.damaged(chain),
             device="cpu",
             precision=engine.precision,
@@ -125,6 +127,14 @@ class Laboratory:
             in_flight=1,
             options={},
         )
+
+    def _network(self, engine: Engine, chain: Chain) -> Network:
+        if engine.backend == EMULATED:
+            module = copy.deepcopy(ChainModule(chain))
+            emulate(module, engine.precision)
+            return Network(module, self.spec, torch.float32, torch.contiguous_format)
+        dtype = DTYPES[engine.precision]
+        return Network(ChainModule(list(cast_products(chain, dtype))), self.spec, dtype, torch.contiguous_format)
 
     def _first_change(self, mutant: Chain | None) -> int | None:
         if mutant is None:

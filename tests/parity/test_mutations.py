@@ -19,8 +19,8 @@ from tests.parity.mutations import (
     MUTATIONS,
     OUTPUTS_DAMAGED,
 )
-from tests.parity.score import SCORED, Engine, Score
-from tests.parity.scoring import Laboratory, engines
+from tests.parity.score import SCORED, Engine, Score, survivors_uncaught_in_fp32
+from tests.parity.scoring import BACKENDS, EMULATED, Laboratory, engines
 from vggbench.data.synthetic import images
 from vggbench.models.spec import make_spec
 from vggbench.models.weights import build_module
@@ -38,11 +38,12 @@ NETWORKS = {
 }
 # OpenVINO compiles each mutant anew: on three networks that have a place for every mutation among them.
 COMPILED = {"batch norm", "response norm", "deep"}
+SLOW = {"openvino", EMULATED}
 PLACES = [
-    pytest.param(network, backend, id=f"{network}-{backend}", marks=[pytest.mark.slow] if backend == "openvino" else [])
+    pytest.param(network, backend, id=f"{network}-{backend}", marks=[pytest.mark.slow] if backend in SLOW else [])
     for network in NETWORKS
-    for backend in ("torch", "onnxruntime", "openvino")
-    if backend != "openvino" or network in COMPILED
+    for backend in BACKENDS
+    if backend not in SLOW or network in COMPILED
 ]
 THREADS = 1  # networks this small are done before a second thread has woken
 FEWEST = 55  # of the mutations, that a network of whatever kind has a place for
@@ -97,6 +98,16 @@ def test_damage_is_caught(network: str, backend: str, exports: Path) -> None:
     assert [str(score) for score in scores if score.wrong] == []
     assert {score.mutation for score in scores if score.equivalent} <= LOCAL
     assert len({score.mutation for score in scores}) >= FEWEST
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", NETWORKS)
+def test_what_survives_in_a_coarse_precision_is_caught_in_fp32(network: str, exports: Path) -> None:
+    """The same damage to the same network, in the file that the coarse one was made from."""
+    places = [place.values for place in PLACES if place.values[0] == network]
+    scores = [score for place in places for score in damaged(*place, exports)]
+    assert survivors_uncaught_in_fp32(scores) == []
+    assert any(score.state == "hidden" for score in scores)
 
 
 @pytest.mark.parametrize("backend", ["torch", "onnxruntime", pytest.param("openvino", marks=pytest.mark.slow)])

@@ -13,7 +13,7 @@ from tests.artefacts.networks import FIVE_POOLS, narrow
 from tests.parity.findings import Head, Journal, Verification, summary
 from tests.parity.mutations import EQUIVALENT, MUTATIONS
 from tests.parity.score import Engine, Score
-from tests.parity.scoring import engines
+from tests.parity.scoring import EMULATED, engines
 from tests.parity.verify_all import Work, verify_all
 from vggbench.models.configs import VARIANTS
 
@@ -47,7 +47,8 @@ def test_page_counts_and_lists(tmp_path: Path) -> None:
     assert "`make verify-all`, begun 2026-01-01 00:00 UTC at commit 0123456789ab on a machine, 2 cores." in page
     assert "| torch fp32 | 1 | 1 | 0 | 0 | 1 |" in page
     assert "| openvino bf16 | 1 | 0 | 1 | 0 | 0 |" in page
-    assert "| bias dropped | 5.0e-01 | 1/1 | 0/1 | hidden |" in page
+    assert "| mutation | change | fp32 | bf16 | |" in page
+    assert "| bias dropped | 5.0e-01 | 1/1 | 0/1 | hidden in bf16 |" in page
     assert "| renamed | 1.0e-16 |  |  | equivalent |" in page
     assert "Equivalent, as float64 tells: renamed." in page
     assert "| vgg11 | 1.0e-05 / 1.0e-04 |" in page
@@ -62,6 +63,7 @@ def test_page_counts_and_lists(tmp_path: Path) -> None:
         ([CAUGHT, Verification("vgg11", (row(), row(status="parity_failed", reasons="too far")))], "too far"),
         ([CAUGHT, Verification("vgg11", (row(status="failed", parity_error=None, reasons="died"),))], "died"),
         ([CAUGHT, Verification("vgg11", ())], "NOT EXAMINED"),
+        ([CAUGHT, dataclasses.replace(HIDDEN, mutation="other"), GOOD], "caught in no precision: other"),
         ([CAUGHT], "no variant was examined"),
         ([SAME, GOOD], "no mutant was caught"),
         ([GOOD], "no mutant was caught"),
@@ -120,9 +122,9 @@ def test_small_examination_from_end_to_end(tmp_path: Path, capsys: pytest.Captur
     assert verify_all(work, tmp_path / "log", tmp_path, resume=False) == 0
     page = (tmp_path / "log" / "summary.md").read_text()
     lines = (tmp_path / "log" / "journal.jsonl").read_text()
-    native = len(engines())
+    native = sum(engine.backend != EMULATED for engine in engines())
     assert native >= 3
-    assert len(lines.splitlines()) == 1 + 3 * native + 1
+    assert len(lines.splitlines()) == 1 + 3 * len(engines()) + 1
     assert len(json.loads(lines.splitlines()[-1])["variant"]["rows"]) == native
     assert [path.name for path in tmp_path.iterdir()] == ["log"]
     capsys.readouterr()

@@ -22,7 +22,7 @@ from typing import Any
 from tests.parity.findings import Head, Journal, Verification, summary
 from tests.parity.mutations import EQUIVALENT, MUTATIONS
 from tests.parity.score import Score
-from tests.parity.scoring import BACKENDS, Laboratory, engines
+from tests.parity.scoring import BACKENDS, EMULATED, Laboratory, engines
 from vggbench.backends.base import Available
 from vggbench.backends.registry import REAL_BACKENDS, find_backend
 from vggbench.environment import collect, default_threads
@@ -109,7 +109,7 @@ def examine_variants(work: Work, exports: Path, journal: Journal) -> Iterator[Ve
 
 def _backends(title: str) -> list[str]:
     """Return the backends to verify a variant in: those that compile for a minute have the default variant alone."""
-    names = REAL_BACKENDS if title == DEFAULT_VARIANT else BACKENDS
+    names = REAL_BACKENDS if title == DEFAULT_VARIANT else [name for name in BACKENDS if name != EMULATED]
     return [name for name in names if isinstance(find_backend(name).availability("cpu"), Available)]
 
 

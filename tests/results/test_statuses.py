@@ -61,7 +61,11 @@ CASES = [
     ("timeout", ended("timeout"), "it did"),
     ("parity_failed", [record(CELL, 0, session(CELL, parity=failed_parity()))], "0.5 of the signal"),
     ("precision_mismatch", six(evidence=evidence(CELL, layers=())), "covers 0% of the MACs"),
-    ("precision_mismatch", six(evidence=evidence(CELL, flags={"cudnn_allow_tf32": "True"})), "cudnn_allow_tf32"),
+    (
+        "precision_mismatch",
+        six(evidence=evidence(CELL, flags={"cuda_conv_fp32_precision": "True"})),
+        "cuda_conv_fp32_precision",
+    ),
     ("fallback", six(evidence=evidence(CELL, placements={"fake": 1, "other": 4})), "`vggbench doctor` says"),
     ("throttled", disturbed(throttled_s=0.1), "stopped the worker for 5 % of its time (let pass: 1 %); raise"),
     ("throttled", disturbed(2600.0, 2600.0, 2400.0), "the clock moved by 8 % between blocks (let pass: 5 %); fix"),

@@ -7,16 +7,20 @@ the fold costs no more than the rounding of its result.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vggbench.artefacts.artefact import Artefact, check_hash
-from vggbench.artefacts.streams import HashedFile
+from vggbench.artefacts.streams import HashedFile, read_parts
 from vggbench.artefacts.weights import WeightsReader
+
+if TYPE_CHECKING:
+    import onnx
 
 ALIGNMENT = 4096  # bytes, a page: readers map tensors where they lie
 BATCH_NORM_EPSILON = 1e-5  # torch's default, which the networks have
@@ -38,17 +42,38 @@ class DataFile:
     sha256: str
 
 
-def write_external_data(weights: Artefact, keys: Collection[str], path: Path) -> DataFile:
-    """Write the fp32 tensors of `keys` in the weights file's order and say where they lie; raises as `read_tensors`."""
+def write_external_data(tensors: Iterable[tuple[str, bytes | memoryview]], path: Path) -> DataFile:
+    """Write tensors in the order in which they come and say where they lie; a large one may come in several pieces."""
     extents: dict[str, Extent] = {}
     with HashedFile(path) as file:
-        for key, content in read_tensors(weights, keys):
+        for key, content in tensors:
             if key not in extents:
                 file.write(bytes(-file.offset % ALIGNMENT))
                 extents[key] = Extent(file.offset, 0)
             file.write(content)
             extents[key] = Extent(extents[key].offset, file.offset - extents[key].offset)
     return DataFile(extents, file.sha256)
+
+
+def read_external_data(
+    artefact: Artefact, name: str, extents: Mapping[str, Extent]
+) -> Iterator[tuple[str, memoryview]]:
+    """Yield (key, bytes) of the tensors in an artefact's data file, pieces and errors as in `read_tensors`."""
+    path, digest = Path(artefact.folder) / name, hashlib.sha256()
+    places = {key: (extent.offset, extent.offset + extent.length) for key, extent in extents.items()}
+    yield from read_parts(path, places, digest)
+    check_hash(path, digest.hexdigest(), artefact.files[name])
+
+
+def refer(graph: onnx.GraphProto, name: str, extents: Mapping[str, Extent]) -> None:
+    """Let a graph's stored tensors point into the data file of that name."""
+    for tensor in graph.initializer:
+        if tensor.name in extents:
+            extent = extents[tensor.name]
+            tensor.data_location = tensor.EXTERNAL
+            tensor.ClearField("external_data")
+            for key, value in (("location", name), ("offset", extent.offset), ("length", extent.length)):
+                tensor.external_data.add(key=key, value=str(value))
 
 
 def read_tensors(weights: Artefact, keys: Collection[str]) -> Iterator[tuple[str, bytes | memoryview]]:

@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from vggbench.artefacts.artefact import combined_hash
 from vggbench.errors import ArtefactError
@@ -63,6 +63,7 @@ class Manifest(_Strict):
         parent: hash of the artefact that this one was made from.
         classes: names of the classes by label, where the weights say them.
         preprocessing: how images are prepared for the weights, where they say it.
+        facts: what was found out while it was made, as how many weights a type was too small for.
         seal: hash of all other entries, which tells an edited manifest.
     """
 
@@ -84,6 +85,7 @@ class Manifest(_Strict):
     created_at: datetime
     classes: tuple[str, ...] = ()
     preprocessing: dict[str, Any] | None = None
+    facts: dict[str, JsonValue] = Field(default_factory=dict)
     seal: Sha256
 
     @property

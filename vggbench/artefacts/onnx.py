@@ -14,7 +14,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Self
 
 from vggbench.artefacts.artefact import Artefact
-from vggbench.artefacts.external_data import Extent, write_external_data
+from vggbench.artefacts.external_data import Extent, read_tensors, write_external_data
 from vggbench.artefacts.frames import in_one_piece
 from vggbench.artefacts.manifest import canonical_json
 from vggbench.artefacts.onnx_form import OnnxForm
@@ -49,7 +49,7 @@ def onnx_artefact(
     *,
     hash_existing: bool = False,
 ) -> Artefact:
-    """Return the spec's ONNX file in fp32, exported once and then found again.
+    """Return the spec's ONNX file in fp32, exported once and then found again; `exported` has those of other types.
 
     Its input is `input` (batch, 3, S, S), its output `logits` (batch, classes); with probabilities asked for, these
     come first, under their name.
@@ -85,10 +85,16 @@ def onnx_artefact(
 
 def missing_bytes(spec: ModelSpec, exports: Path, form: OnnxForm = DEFAULT_FORM) -> int:
     """Return how much would be written, at most: 0 if all of it is there; `RequestError` if it cannot be had."""
+    return sum(missing_parts(spec, exports, form).values())
+
+
+def missing_parts(spec: ModelSpec, exports: Path, form: OnnxForm) -> dict[OnnxForm | None, int]:
+    """Return the bytes that would be written for the file of a form, and for the weights (None) that it is made of."""
     form.check(spec)
     if not has_weights(spec, exports):
-        return weights_bytes(spec) + form.bytes(spec)
-    return 0 if exists(_request(spec, weights_artefact(spec, exports), form), exports) else form.bytes(spec)
+        return {None: weights_bytes(spec), form: form.bytes(spec)}
+    made = exists(_request(spec, weights_artefact(spec, exports), form), exports)
+    return {} if made else {form: form.bytes(spec)}
 
 
 def _check_dynamic(spec: ModelSpec, dynamic: tuple[str, ...]) -> None:
@@ -193,7 +199,8 @@ def _write(tracing: _Tracing, weights: Artefact, folder: Path) -> Written:
 
 def _write_two_files(tracing: _Tracing, weights: Artefact, folder: Path) -> dict[str, str]:
     """Write the weights while the graph is still traced, then the graph; return the SHA-256 of each by name."""
-    data = write_external_data(weights, tracing.form.keys(tracing.spec), folder / DATA_FILE)
+    tensors = read_tensors(weights, tracing.form.keys(tracing.spec))
+    data = write_external_data(tensors, folder / DATA_FILE)
     content = _message(tracing.spec, tracing.model(), data.extents).SerializeToString(deterministic=True)
     (folder / ONNX_FILE).write_bytes(content)
     return {ONNX_FILE: hashlib.sha256(content).hexdigest(), DATA_FILE: data.sha256}
@@ -204,7 +211,7 @@ def _write_one_file(tracing: _Tracing, weights: Artefact, folder: Path) -> dict[
 
     keys = tracing.form.keys(tracing.spec)
     message = _message(tracing.spec, tracing.model(), dict.fromkeys(keys, Extent(0, 0)))
-    return {ONNX_FILE: write_single_file(message, weights, keys, folder / ONNX_FILE)}
+    return {ONNX_FILE: write_single_file(message, read_tensors(weights, keys), keys, folder / ONNX_FILE)}
 
 
 def _trace(spec: ModelSpec, form: OnnxForm) -> onnx_ir.Model:

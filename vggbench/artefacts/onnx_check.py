@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from vggbench.artefacts.external_data import BATCH_NORM_EPSILON
 from vggbench.artefacts.onnx_form import NORM_PARTS, OnnxForm
 from vggbench.artefacts.store import TensorShape
+from vggbench.artefacts.typed_graph import element_type, stays_fp32, value_types
 from vggbench.errors import ExportError
 from vggbench.models.layers import mac_layers
 from vggbench.models.spec import IMAGE_CHANNELS, ModelSpec
@@ -25,7 +26,7 @@ INPUT, LOGITS, PROBABILITIES, BATCH = "input", "logits", "probabilities", "batch
 BATCH_NORM = "BatchNormalization"
 MAC_OPERATIONS = frozenset({"Conv", "Gemm", "MatMul"})
 POOL = "avgpool"  # two small products where the adaptive pool's bins overlap; the layer walk counts it as a pool
-ELEMENT_BYTES = 4
+FLOATING = frozenset({1, 10, 11, 16})  # ONNX's numbers of fp32, fp16, fp64 and bf16
 FP32_ROUNDING = 2**-23  # of an attribute, which is stored in fp32
 
 
@@ -57,6 +58,7 @@ def _departures(spec: ModelSpec, form: OnnxForm, model: onnx.ModelProto, folder:
     yield from _interface_departures(spec, model.graph)
     yield from _layer_departures(spec, model.graph)
     yield from _norm_departures(spec, form, model.graph)
+    yield from _type_departures(form, model)
     yield from _weight_departures(spec, form, model.graph)
     yield from _place_departures(model.graph, folder)
 
@@ -94,6 +96,22 @@ def _norm_departures(spec: ModelSpec, form: OnnxForm, graph: onnx.GraphProto) ->
             yield f"gives {node.name} the attributes {numbers}, the network has epsilon {BATCH_NORM_EPSILON}"
 
 
+def _type_departures(form: OnnxForm, model: onnx.ModelProto) -> Iterator[str]:
+    """A file that is named after a type and computes in another is the one thing that no backend would tell."""
+    import onnx
+
+    types, fp32 = value_types(model), onnx.TensorProto.FLOAT
+    for node in model.graph.node:
+        if node.op_type == "Cast":  # its two types are those of its neighbours
+            continue
+        wanted = fp32 if stays_fp32(node, form) else element_type(form.precision)
+        for name in filter(None, (*node.input, *node.output)):
+            found = types.get(name, onnx.TensorProto.UNDEFINED)
+            if found != wanted and (found in FLOATING or node.op_type in MAC_OPERATIONS):
+                names = (onnx.TensorProto.DataType.Name(kind).lower() for kind in (found, wanted))
+                yield "has {} of {} in {}, asked for was {}".format(name, node.name, *names)
+
+
 def _weight_departures(spec: ModelSpec, form: OnnxForm, graph: onnx.GraphProto) -> Iterator[str]:
     stored = {tensor.name: tensor for tensor in graph.initializer}
     for key in form.keys(spec):
@@ -102,9 +120,12 @@ def _weight_departures(spec: ModelSpec, form: OnnxForm, graph: onnx.GraphProto) 
 
 
 def _place_departures(graph: onnx.GraphProto, folder: Path) -> Iterator[str]:
+    import onnx
+
     for tensor in graph.initializer:
         place = {entry.key: entry.value for entry in tensor.external_data}
-        if place and int(place["length"]) != ELEMENT_BYTES * math.prod(tensor.dims):
+        size = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize * math.prod(tensor.dims)
+        if place and int(place["length"]) != size:
             yield f"gives {tensor.name} {place['length']} bytes for the shape {list(tensor.dims)}"
         if place and int(place["offset"]) + int(place["length"]) > (folder / place["location"]).stat().st_size:
             yield f"points {tensor.name} beyond the end of {place['location']}"

@@ -5,7 +5,10 @@ The standard library only: what a file would be, and how large, is known before 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Self
 
 from vggbench.artefacts.space import MIB
 from vggbench.errors import RequestError
@@ -13,11 +16,20 @@ from vggbench.models.layers import Layer, mac_layers, walk
 from vggbench.models.spec import ModelSpec
 
 DEFAULT_OPSET = 20  # what torch's exporter recommends; has every type this project exports to but bf16
+BF16_OPSET = 22  # the first whose convolutions and pools take bf16
 OPSETS = range(18, 26)  # 18 is the lowest that the exporter writes (asked for less, it says nothing); 25 the last tried
 SINGLE_FILE_BYTES = 2**31 - 1  # protobuf reads no larger message
 BARE_BYTES = 1 << 17  # of a file without layers; the matrix of an adaptive pool is 7 times the input size
 TENSOR_BYTES = 3 << 11  # beside its values: a gap of up to a page in front, its names, its share of the nodes
 NORM_PARTS = ("weight", "bias", "running_mean", "running_var")
+TYPED_PRECISIONS = ("fp16", "bf16")  # those whose files have another type in place of fp32
+ELEMENT_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}  # of a weight
+KEEP_FP32 = "keep_fp32"  # the name of the option in manifests, plans and rows
+
+
+def default_opset(precision: str) -> int:
+    """Return the opset of a file in a precision where none is asked for."""
+    return BF16_OPSET if precision == "bf16" else DEFAULT_OPSET
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,16 +40,35 @@ class OnnxForm:
         opset: version of ONNX's operators.
         fold_batch_norm: into the convolutions before them; otherwise they are nodes of their own.
         external_data: weights in a file beside the graph; otherwise both in one file.
+        precision: of the file's types; its input and outputs are fp32 whatever it is.
+        keep_fp32: names of the layers that stay fp32 in a file of another type, sorted.
     """
 
     opset: int = DEFAULT_OPSET
     fold_batch_norm: bool = True
     external_data: bool = True
+    precision: str = "fp32"
+    keep_fp32: tuple[str, ...] = ()
+
+    @classmethod
+    def of_cell(cls, precision: str, export_options: Mapping[str, str]) -> Self:
+        """Return the form of the file that a cell opens: its types, and what else was asked of the export."""
+        kept = tuple(filter(None, export_options.get(KEEP_FP32, "").split(",")))
+        return cls(opset=default_opset(precision), precision=precision, keep_fp32=kept)
+
+    @property
+    def parent(self) -> Self:
+        """The form of the fp32 file that a typed one is made from: the usual one, as far as the opset allows."""
+        usual = self.opset == default_opset(self.precision)
+        opset = DEFAULT_OPSET if usual else self.opset
+        return replace(self, opset=opset, external_data=True, precision="fp32", keep_fp32=())
 
     def options(self, spec: ModelSpec) -> dict[str, str]:
         """Return what is not the default and makes a difference to this network, as a manifest has it."""
-        kept = {"batch_norm": "nodes"} if self.kept_norms(spec) else {}
-        return kept if self.external_data else kept | {"weights": "inside"}
+        options = {"batch_norm": "nodes"} if self.kept_norms(spec) else {}
+        if not self.external_data:
+            options["weights"] = "inside"
+        return options | ({KEEP_FP32: ",".join(self.keep_fp32)} if self.keep_fp32 else {})
 
     def kept_norms(self, spec: ModelSpec) -> list[Layer]:
         """Return the batch norms that are nodes of their own."""
@@ -50,17 +81,53 @@ class OnnxForm:
 
     def bytes(self, spec: ModelSpec) -> int:
         """Return how large the files will be, at most."""
-        values = sum(layer.weight_bytes for layer in (*mac_layers(spec), *self.kept_norms(spec)))
+        values = sum(self._bytes(layer) for layer in (*mac_layers(spec), *self.kept_norms(spec)))
         return values + TENSOR_BYTES * len(self.keys(spec)) + BARE_BYTES
 
+    def _bytes(self, layer: Layer) -> int:
+        precision = "fp32" if layer.name in self.keep_fp32 else self.precision
+        return layer.weight_bytes // ELEMENT_BYTES["fp32"] * ELEMENT_BYTES[precision]
+
     def check(self, spec: ModelSpec) -> None:
-        """Raise `RequestError` for an opset that cannot be had, or a file too large to be one."""
+        """Raise `RequestError` for what cannot be had: an opset, a file too large to be one, layers that are not."""
         if self.opset not in OPSETS:
-            raise RequestError(
-                f"opset {self.opset}: give one from {OPSETS[0]} to {OPSETS[-1]}; the default is {DEFAULT_OPSET}"
-            )
+            default = default_opset(self.precision)
+            limits = f"from {OPSETS[0]} to {OPSETS[-1]}"
+            raise RequestError(f"opset {self.opset}: give one {limits}; the default is {default}")
+        self._check_types(spec)
         if not self.external_data and self.bytes(spec) > SINGLE_FILE_BYTES:
             raise RequestError(
                 f"{spec.variant} would be a single file of {self.bytes(spec) / MIB:.0f} MiB, and ONNX's format ends at "
                 f"{SINGLE_FILE_BYTES // MIB} MiB; write it with external data"
+            )
+
+    def _check_types(self, spec: ModelSpec) -> None:
+        if self.precision not in ELEMENT_BYTES:
+            raise RequestError(f"no file of precision {self.precision!r} is written; give {', '.join(ELEMENT_BYTES)}")
+        if self.precision == "bf16" and self.opset < BF16_OPSET:
+            raise RequestError(
+                f"opset {self.opset} has no bf16 convolution; leave --opset out, or give {BF16_OPSET} to {OPSETS[-1]}"
+            )
+        if self.precision not in TYPED_PRECISIONS:
+            if self.keep_fp32:
+                raise RequestError(
+                    f"layers cannot be kept in fp32 in a file of {self.precision}; give precision "
+                    f"{' or '.join(TYPED_PRECISIONS)}"
+                )
+            return
+        if self.kept_norms(spec):
+            raise RequestError(
+                f"batch norms are folded in fp32 before weights are rounded to {self.precision}; they cannot be kept"
+            )
+        check_layers(spec, self.keep_fp32)
+
+
+def check_layers(spec: ModelSpec, names: tuple[str, ...]) -> None:
+    """Raise `RequestError`, with the nearest names, where the network has no convolution or linear layer of a name."""
+    layers = [layer.name for layer in mac_layers(spec)]
+    for name in names:
+        if name not in layers:
+            near = difflib.get_close_matches(name, layers) or layers[:3]
+            raise RequestError(
+                f"{spec.variant} has no layer {name!r} to keep in fp32; did you mean {' or '.join(near)}?"
             )

@@ -9,12 +9,10 @@ https://protobuf.dev/programming-guides/encoding
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vggbench.artefacts.artefact import Artefact
-from vggbench.artefacts.external_data import read_tensors
 from vggbench.artefacts.streams import HashedFile
 
 if TYPE_CHECKING:
@@ -25,10 +23,12 @@ MODEL_GRAPH, GRAPH_INITIALIZER, TENSOR_RAW_DATA = 7, 5, 9
 LENGTH_DELIMITED = 2  # protobuf's wire type of bytes and messages
 
 
-def write_single_file(model: onnx.ModelProto, weights: Artefact, keys: list[str], path: Path) -> str:
-    """Write the model with the weights of `keys`, which its graph has as hollow initializers; return the SHA-256.
+def write_single_file(
+    model: onnx.ModelProto, tensors: Iterable[tuple[str, bytes | memoryview]], keys: list[str], path: Path
+) -> str:
+    """Write the model with the tensors of `keys`, which its graph has as hollow initializers; return the SHA-256.
 
-    The model is left without them. Raises `ArtefactError` as `read_tensors`.
+    `tensors` are their contents, a large one in several pieces. The model is left without them.
     """
     heads = _take_heads(model.graph, set(keys))
     graph = model.graph.SerializeToString(deterministic=True)
@@ -39,7 +39,7 @@ def write_single_file(model: onnx.ModelProto, weights: Artefact, keys: list[str]
         file.write(_field(MODEL_GRAPH, length))
         file.write(graph)
         begun: set[str] = set()
-        for key, content in read_tensors(weights, heads):
+        for key, content in tensors:
             if key not in begun:
                 begun.add(key)
                 file.write(heads[key][0])
@@ -54,7 +54,7 @@ def _take_heads(graph: onnx.GraphProto, keys: set[str]) -> Mapping[str, tuple[by
     heads = {}
     for tensor in [tensor for tensor in graph.initializer if tensor.name in keys]:
         hollow = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
-        size = 4 * math.prod(tensor.dims)
+        size = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize * math.prod(tensor.dims)
         head = hollow.SerializeToString(deterministic=True) + _field(TENSOR_RAW_DATA, size)
         heads[tensor.name] = (_field(GRAPH_INITIALIZER, len(head) + size) + head, size)
         graph.initializer.remove(tensor)

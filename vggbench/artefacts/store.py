@@ -94,12 +94,14 @@ class Written:
         outputs: likewise.
         tools: versions of the libraries that made the files, beyond vggbench and Python.
         sha256: of files that were hashed while they were written, by name; the others are read again.
+        facts: what else was found out while they were made; JSON data.
     """
 
     inputs: tuple[TensorShape, ...] = ()
     outputs: tuple[TensorShape, ...] = ()
     tools: Mapping[str, str] = field(default_factory=dict)
     sha256: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def prepare(
@@ -299,6 +301,7 @@ def _finish(folder: Path, request: Request, written: Written, seconds: float) ->
         "seconds": round(seconds, 3),
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         **_description(request.spec),
+        **({"facts": dict(written.facts)} if written.facts else {}),
     }
     write_manifest(folder, entries)
     for path in paths:

@@ -11,7 +11,7 @@ import errno
 import hashlib
 import mmap
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from io import FileIO
 from pathlib import Path
@@ -19,6 +19,8 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
+
+from vggbench.errors import ArtefactError
 
 BLOCK_BYTES = 8 << 20  # handed to the disk at a time: larger blocks are not faster
 DIRECT = getattr(os, "O_DIRECT", 0)  # Linux has it
@@ -103,6 +105,26 @@ def read_blocks(path: Path) -> Iterator[memoryview]:
             coming = disk.submit(_read, file, other, left)
             yield block[:count]
             block, other = other, block
+
+
+def read_parts(
+    path: Path, places: Mapping[str, tuple[int, int]], digest: hashlib._Hash
+) -> Iterator[tuple[str, memoryview]]:
+    """Yield (name, bytes) of a file's parts from its front to its back, and hash all of it.
+
+    `places` are the first byte of each and the one behind the last. A large part comes in several pieces, each valid
+    until the next. Raises `ArtefactError` where the file ends inside a part.
+    """
+    end = 0
+    for block in read_blocks(path):
+        digest.update(block)
+        start, end = end, end + len(block)
+        for name, (first, last) in places.items():
+            if first < end and last > start:
+                yield name, block[max(first - start, 0) : last - start]
+    for name, (_first, last) in places.items():
+        if last > end:
+            raise ArtefactError(f"{path}: the file ends inside {name}; remove its folder and export again")
 
 
 def stream_sha256(path: Path) -> str:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from vggbench.artefacts.artefact import Artefact
 from vggbench.artefacts.store import Request, Written, exists, prepare, tool_versions
-from vggbench.artefacts.streams import HashedFile, read_blocks
+from vggbench.artefacts.streams import HashedFile, read_parts
 from vggbench.errors import ArtefactError
 from vggbench.models.layers import totals, walk
 from vggbench.models.spec import ModelSpec
@@ -153,13 +153,4 @@ class WeightsReader:
 
     def stream(self, digest: hashlib._Hash) -> Iterator[tuple[str, memoryview]]:
         """Yield (key, bytes) from the file's front to its back and hash all of it; bytes are valid until the next."""
-        end = 0
-        for block in read_blocks(self.path):
-            digest.update(block)
-            start, end = end, end + len(block)
-            for key, (first, last) in self._places.items():
-                if first < end and last > start:
-                    yield key, block[max(first - start, 0) : last - start]
-        for key, (_first, last) in self._places.items():
-            if last > end:
-                raise ArtefactError(f"{self.path}: the file ends inside {key}; remove its folder and export again")
+        return read_parts(self.path, self._places, digest)

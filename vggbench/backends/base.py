@@ -17,8 +17,10 @@ from vggbench.artefacts.artefact import Artefact
 from vggbench.models.network_file import network_from_json
 from vggbench.models.spec import IMAGE_CHANNELS
 
-Precision = Literal["fp32", "bf16"]
-PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
+Precision = Literal["fp32", "tf32", "fp16", "bf16", "int8", "fp8"]
+PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "fp16", "bf16", "int8", "fp8")
+# What is measured where none is named, as far as it is native; with the others the default plan would take too long.
+DEFAULT_PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
 Options = Mapping[str, str]
 
 
@@ -43,6 +45,19 @@ class Support:
 
     supported: bool
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FileForm:
+    """Which of a network's files a backend opens for a precision.
+
+    Attributes:
+        precision: of the file's types; `fp32` where the backend is told the precision, or casts by itself.
+        layout: where the backend wants the quantisers of an int8 or fp8 file; empty for the others.
+    """
+
+    precision: str = "fp32"
+    layout: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +243,7 @@ class Backend(Protocol):
 
     @property
     def option_values(self) -> Mapping[str, tuple[str, ...]]:
-        """Return the options it knows, each with its values, the default first."""
+        """Return the options it knows, each with its values, the default first: empty where it has none until given."""
         ...
 
     def availability(self, device: str) -> Available | Unavailable:
@@ -237,6 +252,10 @@ class Backend(Protocol):
 
     def supports(self, precision: str, device: str) -> Support:
         """Say whether the precision runs natively: a backend that would widen or emulate it says no."""
+        ...
+
+    def file_form(self, precision: str, options: Options) -> FileForm:
+        """Return what the file has to be that it opens for a precision."""
         ...
 
     def open(

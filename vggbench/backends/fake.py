@@ -25,6 +25,7 @@ from vggbench.artefacts.artefact import Artefact
 from vggbench.backends.base import (
     Available,
     Evidence,
+    FileForm,
     LayerEvidence,
     LayerTime,
     Options,
@@ -127,6 +128,10 @@ class FakeBackend:
     def supports(self, precision: str, device: str) -> Support:  # noqa: ARG002 - the same on every device
         """Support fp32 and bf16."""
         return Support(precision in {"fp32", "bf16"}, "" if precision in {"fp32", "bf16"} else f"no {precision}")
+
+    def file_form(self, precision: str, options: Options) -> FileForm:  # noqa: ARG002 - one script for all
+        """Take the script, whatever the precision."""
+        return FileForm()
 
     def open(
         self,

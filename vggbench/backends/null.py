@@ -14,6 +14,7 @@ from vggbench.artefacts.artefact import Artefact
 from vggbench.backends.base import (
     Available,
     Evidence,
+    FileForm,
     LayerTime,
     Options,
     SessionContext,
@@ -38,6 +39,10 @@ class NullBackend:
     def supports(self, precision: str, device: str) -> Support:  # noqa: ARG002 - it computes nothing
         """Support everything equally little."""
         return Support(True)
+
+    def file_form(self, precision: str, options: Options) -> FileForm:  # noqa: ARG002 - it looks into none
+        """Take the script, whatever the precision."""
+        return FileForm()
 
     def open(
         self,

@@ -23,6 +23,7 @@ from vggbench.artefacts.artefact import Artefact
 from vggbench.backends.base import (
     Available,
     Evidence,
+    FileForm,
     LayerEvidence,
     LayerTime,
     Options,
@@ -37,6 +38,11 @@ _LOG_ERRORS = 3  # ONNX Runtime's severity scale: 3 is error
 _MAC_OPERATIONS = {"Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"}
 # What the optimiser adds to a node's name when it fuses nodes, or lays out a convolution by blocks of channels.
 _REWRITTEN = re.compile(r"^fused |(_nchwc)?_kernel_time$")
+_NOT_NATIVE = {
+    "fp16": "widens fp16 to fp32",
+    "bf16": "has no bf16 convolution",
+    "tf32": "has no tf32: it is a mode of NVIDIA's GPUs",
+}
 _PRECISION_NAMES = {"float": "fp32", "float16": "fp16", "bfloat16": "bf16", "int8": "int8", "uint8": "int8"}
 
 
@@ -58,12 +64,14 @@ class OnnxRuntimeBackend:
         return Available(str(onnxruntime.__version__))
 
     def supports(self, precision: str, device: str) -> Support:  # noqa: ARG002 - the CPU is the only device
-        """Say yes to fp32 only: the CPU provider widens fp16 to fp32 and has no bf16 convolution."""
+        """Say yes to fp32 only."""
         if precision == "fp32":
             return Support(True)
-        if precision == "bf16":
-            return Support(False, "ONNX Runtime's CPU provider has no bf16 convolution")
-        return Support(False, f"ONNX Runtime's CPU provider has no native {precision}")
+        return Support(False, f"ONNX Runtime's CPU provider {_NOT_NATIVE.get(precision, f'has no native {precision}')}")
+
+    def file_form(self, precision: str, options: Options) -> FileForm:  # noqa: ARG002 - there are none
+        """Go by the file's types."""
+        return FileForm(precision)
 
     def open(
         self,

@@ -1,7 +1,8 @@
 """OpenVINO on the CPU: opens an ONNX artefact.
 
 Its default precision on a CPU with bf16 instructions is bf16, also for an fp32 file: the hint is always given, and
-what each layer ran in is read back from the compiled model.
+what each layer ran in is read back from the compiled model. So bf16 is a declared mode of the fp32 file; with the
+option `bf16=typed` it is a file whose types are bf16.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from vggbench.artefacts.artefact import Artefact
 from vggbench.backends.base import (
     Available,
     Evidence,
+    FileForm,
     LayerEvidence,
     LayerTime,
     Options,
@@ -28,7 +30,11 @@ from vggbench.backends.base import (
     tensor_specs,
 )
 
-_HINTS = {"fp32": "f32", "bf16": "bf16"}
+_HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+_NOT_NATIVE = {
+    "fp16": "OpenVINO on a CPU runs fp16 as bf16",
+    "tf32": "OpenVINO on a CPU has no tf32: it is a mode of NVIDIA's GPUs",
+}
 _PRECISION_NAMES = {"f32": "fp32", "bf16": "bf16", "f16": "fp16", "i8": "int8", "u8": "int8", "I8": "int8"}
 _WITHOUT_BIAS = "/WithoutBiases"  # what a convolution is called before its bias is fused into it
 _MAC_LAYERS = {"Convolution", "FullyConnected", "MatMul"}
@@ -39,7 +45,7 @@ class OpenVinoBackend:
 
     name = "openvino"
     artefact_kind = "onnx"
-    option_values: Mapping[str, tuple[str, ...]] = {}
+    option_values: Mapping[str, tuple[str, ...]] = {"bf16": ("", "typed")}
 
     def availability(self, device: str) -> Available | Unavailable:
         """Import openvino and say its version."""
@@ -61,7 +67,12 @@ class OpenVinoBackend:
         if precision == "bf16":
             native = "BF16" in capabilities
             return Support(native, "" if native else "OpenVINO lists no BF16 among this CPU's capabilities")
-        return Support(False, f"OpenVINO on a CPU has no {precision}")
+        return Support(False, _NOT_NATIVE.get(precision, f"OpenVINO on a CPU has no native {precision}"))
+
+    def file_form(self, precision: str, options: Options) -> FileForm:
+        """Go by the hint on the fp32 file for bf16, as users do; by the file's types where they are asked for."""
+        hinted = precision == "bf16" and options.get("bf16") != "typed"
+        return FileForm("fp32" if hinted else precision)
 
     def open(
         self,

@@ -15,11 +15,13 @@ _MODULES = {
     "torch-compile": "vggbench.backends.torch_compile",
     "onnxruntime": "vggbench.backends.onnxruntime",
     "openvino": "vggbench.backends.openvino",
+    "onnx-reference": "vggbench.backends.onnx_reference",
     "fake": "vggbench.backends.fake",
     "null": "vggbench.backends.null",
 }
 BACKENDS = tuple(_MODULES)
-REAL_BACKENDS = ("torch", "torch-compile", "onnxruntime", "openvino")
+REAL_BACKENDS = ("torch", "torch-compile", "onnxruntime", "openvino", "onnx-reference")
+ORACLES = ("onnx-reference",)  # real backends whose times say nothing: they are there to be right
 # What is measured where none is named: those that open in a few seconds. Compiling takes each process longer.
 DEFAULT_BACKENDS = ("torch", "onnxruntime", "openvino")
 
@@ -41,6 +43,7 @@ def check_options(backend: Backend, options: dict[str, str]) -> dict[str, str]:
             raise RequestError(f"backend {backend.name} has no option {name!r}; it knows: {names}")
         values = known[name]
         if values and value not in values:
-            raise RequestError(f"option {name} of {backend.name} is {value!r}; it can be {', '.join(values)}")
-    defaults = {name: values[0] for name, values in known.items() if values}
+            choices = ", ".join(filter(None, values))
+            raise RequestError(f"option {name} of {backend.name} is {value!r}; it can be {choices}")
+    defaults = {name: values[0] for name, values in known.items() if values and values[0]}
     return dict(sorted({**defaults, **options}.items()))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -18,6 +17,7 @@ from vggbench.artefacts.artefact import Artefact
 from vggbench.backends.base import (
     Available,
     Evidence,
+    FileForm,
     LayerEvidence,
     LayerTime,
     Options,
@@ -26,14 +26,19 @@ from vggbench.backends.base import (
     TensorSpec,
     Unavailable,
 )
+from vggbench.backends.torch_precision import fp32_means, read_switches, set_switches
 from vggbench.environment.cpu import precision_flags
 from vggbench.models.spec import ModelSpec
 
 if TYPE_CHECKING:
     import torch
 
+    from vggbench.models.vgg import VGG
 
-_BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # x86's two, and Arm's
+# An option that no cell has: the name of the last layer to run, for the search for a layer that departs.
+UNTIL = "until"
+# Arithmetic of the CPU itself, by its own flags: x86's, and Arm's.
+_NATIVE_FLAGS = {"bf16": {"avx512_bf16", "amx_bf16", "bf16"}, "fp16": {"avx512_fp16", "amx_fp16", "asimdhp"}}
 
 
 class TorchBackend:
@@ -54,15 +59,19 @@ class TorchBackend:
         return Available(str(torch.__version__))
 
     def supports(self, precision: str, device: str) -> Support:  # noqa: ARG002 - the CPU is the only device
-        """Say no to bf16 where oneDNN has no native instructions for it."""
-        import torch
-
+        """Say no to a short type where oneDNN has no native instructions for it."""
         if precision == "fp32":
             return Support(True)
-        if precision == "bf16":
-            native = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and _has_bf16_instructions()
-            return Support(native, "" if native else "this CPU has no native bf16 instructions for oneDNN")
-        return Support(False, f"PyTorch on a CPU has no {precision}")
+        if precision in _NATIVE_FLAGS:
+            native = _onednn_supports(precision) and _has_instructions(precision)
+            return Support(native, "" if native else f"this CPU has no native {precision} instructions for oneDNN")
+        if precision == "tf32":
+            return Support(False, "PyTorch on a CPU has no tf32: it is a mode of NVIDIA's GPUs")
+        return Support(False, f"PyTorch's eager mode on a CPU has no {precision} convolution")
+
+    def file_form(self, precision: str, options: Options) -> FileForm:  # noqa: ARG002 - it casts what it loads
+        """Load the one weights file, whatever the precision."""
+        return FileForm()
 
     def open(
         self,
@@ -75,18 +84,23 @@ class TorchBackend:
         in_flight: int,
         options: Options,
     ) -> TorchSession:
-        """Load the weights file into the module; bf16 casts convolutions and linear layers once, here."""
+        """Load the weights file into the module; short types cast convolutions and linear layers once, here."""
         return TorchSession(load_network(artefact, precision, options), batch_size, threads, in_flight)
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """The module of a weights artefact, in the precision and memory format that were asked for."""
+    """The module of a weights artefact, in the precision and memory format that were asked for.
+
+    Attributes:
+        outputs: values that the module makes of an image; None for the spec's classes.
+    """
 
     module: Any
     spec: ModelSpec
     dtype: torch.dtype
     memory_format: torch.memory_format
+    outputs: int | None = None
 
     def __call__(self, batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return the fp32 logits of an fp32 NCHW batch, and the probabilities where the spec asks for them."""
@@ -96,26 +110,47 @@ class Network:
 
 
 def load_network(artefact: Artefact, precision: str, options: Options) -> Network:
-    """Load the weights file into the module; bf16 casts convolutions and linear layers once, here."""
+    """Load the weights file into the module, and set the process's switches; short types are cast once, here."""
     import torch
 
     from vggbench.models.weights import load_module
 
-    torch.set_float32_matmul_precision("highest")
+    set_switches(precision)
     spec = ModelSpec.from_json(artefact.spec)
-    module = load_module(spec, artefact.path)
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    module, outputs = _until(load_module(spec, artefact.path), options.get(UNTIL, ""))
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
     if dtype != torch.float32:
         _cast_products(module, dtype)
     channels_last = options.get("memory_format") == "channels_last"
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
-    return Network(module.to(memory_format=memory_format) if channels_last else module, spec, dtype, memory_format)
+    module = module.to(memory_format=memory_format) if channels_last else module
+    return Network(module, spec, dtype, memory_format, outputs)
 
 
-def _has_bf16_instructions() -> bool:
+def _until(module: VGG, last: str) -> tuple[torch.nn.Module, int | None]:
+    """Return the network up to a layer and how many values that makes of an image; without one, the whole."""
+    if not last:
+        return module, None
+    from vggbench.models.vgg import Prefix
+    from vggbench.models.weights import output_shapes
+
+    return Prefix(module, last), math.prod(output_shapes(module.spec)[last])
+
+
+def _onednn_supports(precision: str) -> bool:
+    import torch
+
+    asks = {
+        "bf16": torch.ops.mkldnn._is_mkldnn_bf16_supported,
+        "fp16": torch.ops.mkldnn._is_mkldnn_fp16_supported,
+    }
+    return bool(asks[precision]())
+
+
+def _has_instructions(precision: str) -> bool:
     """Look among the CPU's own flags: oneDNN says yes where it would only emulate bf16 with AVX-512."""
     flags = precision_flags()
-    return flags is None or not _BF16_FLAGS.isdisjoint(flags)
+    return flags is None or not _NATIVE_FLAGS[precision].isdisjoint(flags)
 
 
 def _cast_products(module: torch.nn.Module, dtype: torch.dtype) -> None:
@@ -136,7 +171,7 @@ class TorchSession(SessionContext):
         spec = network.spec
         self.slots = in_flight
         self.input_spec = TensorSpec("input", "float32", (batch_size, 3, spec.input_size, spec.input_size))
-        self.output_spec = TensorSpec("logits", "float32", (batch_size, spec.num_classes))
+        self.output_spec = TensorSpec("logits", "float32", (batch_size, network.outputs or spec.num_classes))
         self._network: Network | None = network
         self._run: Callable[[torch.Tensor], tuple[torch.Tensor, ...]] = network
         self._inputs: list[torch.Tensor | None] = [None] * in_flight
@@ -209,15 +244,9 @@ class TorchSession(SessionContext):
 
     def _flags(self) -> dict[str, str]:
         """Return torch's settings that decide what a product is computed in."""
-        import torch
-
         assert self._network is not None, "the session is open"
         return {
-            "float32_matmul_precision": torch.get_float32_matmul_precision(),
-            "matmul_fp32_precision": _fp32_precision("matmul"),
-            "conv_fp32_precision": _fp32_precision("conv"),
-            "onednn_fpmath_mode": _onednn_fpmath_mode(),
-            "mkldnn": str(torch.backends.mkldnn.enabled),
+            **read_switches(),
             "memory_format": str(self._network.memory_format).removeprefix("torch."),
             "version": version("torch"),
         }
@@ -303,20 +332,6 @@ def _closed(_batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
     raise RuntimeError("the session is closed")
 
 
-def _onednn_fpmath_mode() -> str:
-    """Return what the environment lets oneDNN compute fp32 in, under whichever of its two names; '' if not set."""
-    modes = (os.environ.get(f"{library}_DEFAULT_FPMATH_MODE", "") for library in ("ONEDNN", "DNNL"))
-    return next((mode for mode in modes if mode), "")
-
-
-def _fp32_precision(operation: str) -> str:
-    """Return what oneDNN may compute fp32 products in (`ieee`, `tf32`, `bf16`; `none` is not set)."""
-    import torch
-
-    # torch puts these in place of the module when it is imported; its stubs do not know them.
-    return str(getattr(torch.backends.mkldnn, operation).fp32_precision)
-
-
 _PRECISION_NAMES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16", "float64": "fp64"}
 _CONVOLUTIONS = {"convolution", "conv2d", "_convolution", "mkldnn_convolution"}
 _PRODUCTS = {"linear", "addmm", "mm", "matmul", "bmm", "mkldnn_linear"}
@@ -344,9 +359,8 @@ def _layer_evidence(name: str, index: int, args: tuple[Any, ...], result: torch.
     # addmm has the bias first, all others have the input and then the weights.
     data, weights = (args[1], args[2]) if name == "addmm" else (args[0], args[1])
     per_output = math.prod(weights.shape[1:]) if name in _CONVOLUTIONS else data.shape[-1]
-    types = {
-        _PRECISION_NAMES.get(str(tensor.dtype).removeprefix("torch."), str(tensor.dtype)) for tensor in (data, weights)
-    }
+    names = _PRECISION_NAMES | {"float32": fp32_means(result.device.type, name in _CONVOLUTIONS)}
+    types = {names.get(str(tensor.dtype).removeprefix("torch."), str(tensor.dtype)) for tensor in (data, weights)}
     return LayerEvidence(
         name=f"{name}[{index}]",
         operation=name,

@@ -19,6 +19,7 @@ from vggbench.cli.profile import profile
 from vggbench.cli.report import report
 from vggbench.cli.run import run
 from vggbench.cli.show import show
+from vggbench.cli.tolerances import tolerances
 from vggbench.cli.train import train
 from vggbench.cli.verify import verify
 from vggbench.errors import RequestError
@@ -90,6 +91,7 @@ app.add_typer(exports, name="exports", help="List artefacts, or remove some to m
 app.command("train", rich_help_panel=ARTEFACTS)(train)
 app.command("report", rich_help_panel=ARTEFACTS)(report)
 app.command("verify", rich_help_panel=CI)(verify)
+app.command("tolerances", rich_help_panel=CI)(tolerances)
 app.command("audit", rich_help_panel=CI)(audit)
 app.command("list", rich_help_panel=LEARN)(list_variants)
 app.command("show", rich_help_panel=LEARN)(show)

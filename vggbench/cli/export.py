@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 import typer
 
-from vggbench.artefacts.onnx_form import DEFAULT_OPSET, OPSETS, OnnxForm
-from vggbench.cli.options import JsonOption
+from vggbench.artefacts.onnx_form import BF16_OPSET, DEFAULT_OPSET, OPSETS, OnnxForm, default_opset
+from vggbench.cli.options import JsonOption, KeepFp32Option, split_commas
 from vggbench.cli.planning import ExportsOption, takes_model
 from vggbench.cli.progress import say
 from vggbench.cli.room import announce_need
@@ -29,12 +29,23 @@ ALL = "all"
 _FILE = "File"
 
 FormatOption = Annotated[Literal["onnx"], typer.Option("--format", help="What to write.", rich_help_panel=_FILE)]
+PrecisionOption = Annotated[
+    Literal["fp32", "fp16", "bf16"],
+    typer.Option(
+        "--precision",
+        help="Of the file's types; its input and outputs are fp32. Weights that a type is too small for are counted, "
+        "and refused where they would be infinite.",
+        rich_help_panel=_FILE,
+    ),
+]
 OpsetOption = Annotated[
-    int,
+    int | None,
     typer.Option(
         "--opset",
         metavar="N",
-        help=f"Version of ONNX's operators, {OPSETS[0]} to {OPSETS[-1]}.",
+        help=f"Version of ONNX's operators, {OPSETS[0]} to {OPSETS[-1]}; {DEFAULT_OPSET} without it, {BF16_OPSET} for "
+        "bf16.",
+        show_default=False,
         rich_help_panel=_FILE,
     ),
 ]
@@ -60,7 +71,9 @@ ExternalDataOption = Annotated[
 def export(
     shape: dict[str, Any],
     file_format: FormatOption = "onnx",  # noqa: ARG001 - the one there is; scripts can already name it
-    opset: OpsetOption = DEFAULT_OPSET,
+    precision: PrecisionOption = "fp32",
+    keep_fp32: KeepFp32Option = None,
+    opset: OpsetOption = None,
     fold_batch_norm: FoldOption = True,
     external_data: ExternalDataOption = True,
     exports: ExportsOption = Path("exports"),
@@ -71,7 +84,13 @@ def export(
     A file that exists already is found again. A variant that fails does not stop the others.
     """
     names = _names(shape.pop("variant"))
-    form = OnnxForm(opset=opset, fold_batch_norm=fold_batch_norm, external_data=external_data)
+    form = OnnxForm(
+        opset=default_opset(precision) if opset is None else opset,
+        fold_batch_norm=fold_batch_norm,
+        external_data=external_data,
+        precision=precision,
+        keep_fp32=tuple(sorted({*split_commas(keep_fp32)})),
+    )
     jobs = _Jobs(shape, exports, form)
     jobs.read(names)
     announce_need(jobs.needed_bytes, exports)
@@ -103,12 +122,12 @@ class _Jobs:
 
     def read(self, names: Sequence[str | None]) -> None:
         """Find out what the networks are and need; the error of a single one is raised, those of several are kept."""
-        from vggbench.artefacts.onnx import missing_bytes
+        from vggbench.artefacts.exported import missing_bytes
 
         for name in names:
             try:
                 spec = make_spec(name, **self._shape)
-                self.needed_bytes += missing_bytes(spec, self._exports, self._form)
+                self.needed_bytes += missing_bytes(spec, self._exports, [self._form])
                 self._specs.append((name, spec))
             except VggbenchError as error:
                 if len(names) == 1:
@@ -122,7 +141,10 @@ class _Jobs:
                 if isinstance(spec, VggbenchError):
                     raise spec
                 display.doing(spec.variant)
-                self.records.append(_record(spec, self._export(spec)))
+                record = _record(spec, self._export(spec))
+                if losses := _losses(record):
+                    display.note(f"{spec.variant}: {losses}")
+                self.records.append(record)
             except VggbenchError as error:
                 if len(self._specs) == 1:
                     raise
@@ -132,12 +154,15 @@ class _Jobs:
             display.finished()
 
     def _export(self, spec: ModelSpec) -> Artefact:
-        from vggbench.artefacts.onnx import onnx_artefact
+        from vggbench.artefacts.exported import exported
 
-        return onnx_artefact(spec, self._exports, form=self._form, hash_existing=True)
+        return exported(spec, self._exports, self._form, hash_existing=True)
 
 
 def _record(spec: ModelSpec, artefact: Artefact) -> dict[str, Any]:
+    from vggbench.artefacts.manifest import read_manifest
+
+    facts = read_manifest(Path(artefact.folder)).facts if artefact.precision != "fp32" else {}
     return {
         "variant": spec.variant,
         "status": "ok",
@@ -148,7 +173,23 @@ def _record(spec: ModelSpec, artefact: Artefact) -> dict[str, Any]:
         "artefact_mib": artefact.bytes / 2**20,
         "export_s": artefact.seconds,
         "spec_hash": spec.digest(),
+        **facts,
     }
+
+
+def _losses(record: dict[str, Any]) -> str:
+    """Say how many weights the file's type was too small for; empty if it was for none."""
+    counts = record.get("rounding", {})
+    lost = [
+        f"{counts[key]} {words}"
+        for key, words in (("became_zero", "became 0"), ("became_subnormal", "lost digits as subnormal numbers"))
+        if counts.get(key)
+    ]
+    if not lost:
+        return ""
+    layers = counts["layers"]
+    most = max(layers, key=lambda name: sum(layers[name].values()))
+    return f"of {counts['weights']} weights {' and '.join(lost)} in {record['precision']}; most in {most}"
 
 
 def _print(records: list[dict[str, Any]], json_output: bool) -> None:
@@ -162,6 +203,8 @@ def _print(records: list[dict[str, Any]], json_output: bool) -> None:
 
 class _Display(Protocol):
     def doing(self, text: str) -> None: ...
+
+    def note(self, text: str) -> None: ...
 
     def failed(self, text: str) -> None: ...
 
@@ -190,8 +233,11 @@ class _PlainLines:
     def doing(self, text: str) -> None:
         say(f"[{self._done + 1}/{self._total}] {text}")
 
+    def note(self, text: str) -> None:
+        self.doing(text)
+
     def failed(self, text: str) -> None:
-        self.doing(f"failed: {text}")
+        self.note(f"failed: {text}")
 
     def finished(self) -> None:
         self._done += 1
@@ -205,8 +251,11 @@ class _LiveBar:
     def doing(self, text: str) -> None:
         self._live.update(self._task, description=text)
 
+    def note(self, text: str) -> None:
+        self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
     def failed(self, text: str) -> None:
-        self._live.console.print(f"failed: {text}", markup=False, highlight=False, soft_wrap=True)
+        self.note(f"failed: {text}")
 
     def finished(self) -> None:
         self._live.advance(self._task)

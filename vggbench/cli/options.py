@@ -118,6 +118,17 @@ WeightsOption = Annotated[
 SeedOption = Annotated[
     int, typer.Option("--seed", metavar="N", help="Decides generated weights.", rich_help_panel=_MODEL)
 ]
+KeepFp32Option = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--keep-fp32",
+        metavar="LAYER",
+        help="A convolution or linear layer that stays fp32 in an fp16 or bf16 file, as features.0 (`vggbench show` "
+        "has the names). Repeatable, and a,b,c.",
+        show_default=False,
+        rich_help_panel="File",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of a table.")]
 
 

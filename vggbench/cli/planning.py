@@ -16,6 +16,7 @@ from vggbench.cli.options import (
     ConfigOption,
     HeadOption,
     InputSizeOption,
+    KeepFp32Option,
     LocalResponseNormOption,
     NumClassesOption,
     OnnxOption,
@@ -54,7 +55,8 @@ PrecisionsOption = Annotated[
     typer.Option(
         "--precision",
         metavar="NAME",
-        help="fp32, bf16. Repeatable, and a,b,c. Without it, all that backend and device do natively.",
+        help="fp32, tf32, fp16, bf16, int8, fp8. Repeatable, and a,b,c. Without it, those of fp32, bf16 and int8 that "
+        "backend and device do natively.",
         show_default=False,
         rich_help_panel=_CELLS,
     ),
@@ -164,6 +166,7 @@ def choose_cells(
     onnx: OnnxOption = None,
     backend: BackendsOption = None,
     precision: PrecisionsOption = None,
+    keep_fp32: KeepFp32Option = None,
     batch_size: BatchSizesOption = None,
     device: DeviceOption = None,
     threads: ThreadsOption = None,
@@ -177,6 +180,7 @@ def choose_cells(
         "onnx": onnx,
         "backend": split_commas(backend),
         "precision": split_commas(precision),
+        "keep_fp32": split_commas(keep_fp32),
         "batch_size": _whole_numbers(batch_size) if batch_size else None,
     }
     return CellChoice(chosen, device, threads, plan)

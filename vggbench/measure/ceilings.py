@@ -1,6 +1,6 @@
 """Measures the machine's own ceilings: every kernel through every library that is here, each library in a worker.
 
-The standard library only; the libraries are in the workers.
+The standard library and numpy; the libraries are in the workers.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from vggbench.measure.client import WorkerClient, WorkerFailure
+from vggbench.measure.kernels import PRECISIONS as KERNEL_PRECISIONS
 from vggbench.measure.roofline import BANDWIDTH, COMPUTE, Ceiling
 from vggbench.stats import median
 
@@ -48,7 +49,8 @@ def _asked(
 def _native(worker: WorkerClient, library: str, device: str, precisions: Sequence[str]) -> set[str]:
     if library not in LIBRARIES:
         return set(precisions)
-    found = worker.call("probe", backend=library, device=device, precisions=sorted(set(precisions)))
+    known = sorted({*precisions} & {*KERNEL_PRECISIONS.get(library, precisions)})
+    found = worker.call("probe", backend=library, device=device, precisions=known)
     return {precision for precision, reason in found["precisions"].items() if not reason}
 
 

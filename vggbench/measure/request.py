@@ -62,6 +62,7 @@ class RoundRequest:
         timing: how long each part takes.
         seed: order of the images.
         timeout_s: how much longer than it measures one command may take before the worker is killed.
+        outputs: path of a .npy file that the verified outputs are written to, a row an image; none if it is empty.
     """
 
     cell_id: str
@@ -80,6 +81,7 @@ class RoundRequest:
     timing: Timing
     seed: int
     timeout_s: float
+    outputs: str = ""
 
     def opening(self, in_flight: int) -> dict[str, Any]:
         """Return the arguments of the worker's `open` command."""

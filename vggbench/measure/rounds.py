@@ -6,11 +6,11 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ Record = TypeVar("Record")
 Blocks = Iterator[dict[str, Any]]
 Measurement = Callable[[WorkerClient, RoundRequest], Iterator[SessionRecord]]
 Timer = Callable[[WorkerClient, RoundRequest], Blocks]
+Lender = Callable[[RoundRequest], AbstractContextManager[WorkerClient]]
 
 
 def run_round(request: RoundRequest) -> RoundRecord:
@@ -41,6 +42,17 @@ def run_round(request: RoundRequest) -> RoundRecord:
 def verify_round(request: RoundRequest) -> RoundRecord:
     """Open and verify the cell without timing it."""
     return _round(request, _verified_session)
+
+
+def verify_in_turn(requests: Iterable[RoundRequest]) -> Iterator[RoundRecord]:
+    """Open and verify cells one after the other, those of one backend that follow each other in one process.
+
+    For where nothing is timed: importing a library takes longer than verifying a small network. What breaks a process
+    ends with it, and the next cell has a new one.
+    """
+    with _Shared() as shared:
+        for request in requests:
+            yield _round(request, _verified_session, shared.lend)
 
 
 def profile_round(request: RoundRequest, requests: int | None) -> tuple[RoundRecord, Profile | None]:
@@ -102,14 +114,49 @@ def _predict(worker: WorkerClient, batch: NDArray[np.float32], batch_size: int, 
     return replace(found, classes=found.classes[:count], probabilities=found.probabilities[:count])
 
 
-def _round(request: RoundRequest, measure: Measurement) -> RoundRecord:
+def _fresh(request: RoundRequest) -> AbstractContextManager[WorkerClient]:
+    """Return a process of the round's own, which ends with it."""
+    return WorkerClient(timeout_s=request.timeout_s + request.timing.longest_s)
+
+
+class _Shared:
+    """A process that is kept for the next request of the same backend, unless it broke."""
+
+    def __init__(self) -> None:
+        self._kept = ExitStack()
+        self._worker: WorkerClient | None = None
+        self._backend = ""
+
+    @contextmanager
+    def lend(self, request: RoundRequest) -> Iterator[WorkerClient]:
+        if self._worker is None or request.backend != self._backend:
+            self._end()
+            self._worker, self._backend = self._kept.enter_context(_fresh(request)), request.backend
+        try:
+            yield self._worker
+        except WorkerFailure:
+            self._end()
+            raise
+
+    def _end(self) -> None:
+        self._worker = None
+        self._kept.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._end()
+
+
+def _round(request: RoundRequest, measure: Measurement, lend: Lender = _fresh) -> RoundRecord:
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
     start = time.monotonic()
     sessions: list[SessionRecord] = []
     failure: Failure | None = None
     peak: int | None = None
     try:
-        with WorkerClient(timeout_s=request.timeout_s + request.timing.longest_s) as worker:
+        with lend(request) as worker:
             for session in measure(worker, request):
                 sessions.append(session)  # noqa: PERF402 - what was finished before a failure is kept
             peak = worker.call("close").get("peak_memory_bytes")
@@ -141,7 +188,8 @@ def _verified_session(worker: WorkerClient, request: RoundRequest) -> Iterator[S
 def _session(worker: WorkerClient, request: RoundRequest, in_flight: int, measure: Timer) -> SessionRecord:
     opened = worker.call("open", **request.opening(in_flight))
     evidence = worker.call("evidence")
-    parity = _believed(_PARITY, "verify", worker.call("verify", tolerance=request.tolerance))
+    kept = {"outputs": request.outputs} if request.outputs else {}
+    parity = _believed(_PARITY, "verify", worker.call("verify", tolerance=request.tolerance, **kept))
     # A time for something else than what was asked is worth nothing.
     blocks = list(measure(worker, request)) if parity.passed else []
     record = {**opened, "in_flight": in_flight, "evidence": evidence, "parity": parity, "blocks": blocks}

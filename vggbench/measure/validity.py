@@ -14,9 +14,16 @@ STRICT_FLAGS = {
     "float32_matmul_precision": {"highest"},
     "matmul_fp32_precision": {"none", "ieee"},
     "conv_fp32_precision": {"none", "ieee"},
+    "rnn_fp32_precision": {"none", "ieee"},
     "onednn_fpmath_mode": {"", "STRICT"},
-    "cuda_matmul_allow_tf32": {"False"},
-    "cudnn_allow_tf32": {"False"},
+    "cuda_matmul_fp32_precision": {"ieee"},
+    "cuda_conv_fp32_precision": {"ieee"},
+    "cuda_rnn_fp32_precision": {"ieee"},
+}
+# The same of products of short types, which are to be summed in fp32.
+SUMMING_FLAGS = {
+    "fp16": {"cuda_fp16_reduction": {"False"}, "cuda_fp16_accumulation": {"False"}},
+    "bf16": {"cuda_bf16_reduction": {"False"}},
 }
 
 # From the gravest to none; a row has the gravest that applies.
@@ -65,14 +72,24 @@ def precision_shares(evidence: Evidence) -> dict[str, float]:
 
 
 def judge_evidence(
-    evidence: Evidence, *, precision: str, device: str, batch_size: int, threads: int, macs: int
+    evidence: Evidence,
+    *,
+    precision: str,
+    device: str,
+    batch_size: int,
+    threads: int,
+    macs: int,
+    kept_fp32_macs: int = 0,
 ) -> list[Finding]:
-    """Return what does not fit the request; `macs` are those of one image by the layer walk."""
+    """Return what does not fit the request.
+
+    `macs` are those of one image by the layer walk, `kept_fp32_macs` those among them of layers that were to stay fp32.
+    """
     return [
         finding
         for finding in (
             _judge_coverage(evidence, macs * batch_size),
-            _judge_precision(evidence, precision),
+            _judge_precision(evidence, precision, kept_fp32_macs / macs if macs else 0.0),
             _judge_flags(evidence, precision),
             _judge_placement(evidence, device),
             _judge_batch(evidence, batch_size),
@@ -91,26 +108,25 @@ def _judge_coverage(evidence: Evidence, expected_macs: int) -> Finding | None:
     return Finding("precision_mismatch", f"the evidence covers {share:.0%} of the MACs; the rest is not proven")
 
 
-def _judge_precision(evidence: Evidence, precision: str) -> Finding | None:
+def _judge_precision(evidence: Evidence, precision: str, kept_fp32_share: float) -> Finding | None:
     shares = precision_shares(evidence)
-    if shares.get(precision, 0.0) >= LEAST_SHARE:
+    asked = {precision: 1 - kept_fp32_share} | ({"fp32": kept_fp32_share} if kept_fp32_share else {})
+    if all(shares.get(name, 0.0) >= LEAST_SHARE * share for name, share in asked.items()):
         return None
     ran = ", ".join(f"{share:.0%} in {name}" for name, share in shares.items()) or "nothing"
+    text = f"{precision} with {kept_fp32_share:.0%} of the MACs kept in fp32" if kept_fp32_share else precision
     return Finding(
-        "precision_mismatch", f"{precision} was asked, of the MACs ran {ran}; ask for what the device does natively"
+        "precision_mismatch", f"{text} was asked, of the MACs ran {ran}; ask for what the device does natively"
     )
 
 
 def _judge_flags(evidence: Evidence, precision: str) -> Finding | None:
-    """The types of a layer's tensors are fp32 also where the library may round its products to less."""
-    loose = [
-        f"{name}={value}"
-        for name, value in evidence.flags.items()
-        if precision == "fp32" and name in STRICT_FLAGS and value not in STRICT_FLAGS[name]
-    ]
+    """The types of a layer's tensors are what they are also where the library may round its products to less."""
+    strict = STRICT_FLAGS if precision == "fp32" else SUMMING_FLAGS.get(precision, {})
+    loose = [f"{name}={value}" for name, value in evidence.flags.items() if value not in strict.get(name, {value})]
     if not loose:
         return None
-    text = f"fp32 was asked, but {', '.join(loose)} lets products be less"
+    text = f"{precision} was asked, but {', '.join(loose)} lets products be less"
     return Finding("precision_mismatch", f"{text}; unset what sets it")
 
 

@@ -171,8 +171,11 @@ class Worker:
         """Return what really ran."""
         return asdict(self.session.evidence())
 
-    def verify(self, *, tolerance: float) -> dict[str, Any]:
-        """Compare every output of the open session, each slot taking its share, with the reference."""
+    def verify(self, *, tolerance: float, outputs: str = "") -> dict[str, Any]:
+        """Compare every output of the open session, each slot taking its share, with the reference.
+
+        They are written to the file `outputs` (.npy), if it is named: a row for each of the reference's images.
+        """
         shares = self._shares()
         self._verification_ns = []
         if len(shares) == 1:  # in the thread that is timed afterwards: libraries keep thread pools per calling thread
@@ -183,6 +186,8 @@ class Worker:
         observed = np.concatenate([output for part in parts for output in part])
         order = np.concatenate([indices for share in shares for indices in share])
         self._tolerance = tolerance
+        if outputs:
+            np.save(outputs, observed[[np.flatnonzero(order == image)[0] for image in range(len(self._inputs))]])
         verdict = check(observed, self._logits, tolerance, order)
         would_pass = verdict.metrics.passing_tolerance if verdict.metrics else None
         return {**asdict(verdict), "passing_tolerance": would_pass, "artefact_sha256": self._artefact_sha256}

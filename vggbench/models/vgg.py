@@ -19,6 +19,7 @@ DROPOUT = 0.5  # the paper's
 LRN_CHANNELS, LRN_BETA, LRN_K = 5, 0.75, 2.0  # AlexNet's n, beta and k
 # AlexNet's alpha is 1e-4. PyTorch divides what it is given by n, so the literal formula takes n times as much.
 LRN_ALPHA = {"literal": 5e-4, "divided": 1e-4}
+FLATTEN = "reshape"  # what the exported file calls it; it is no module of the network
 
 
 class LocalResponseNorm(nn.LocalResponseNorm):
@@ -103,6 +104,26 @@ class VGG(nn.Module):
                 f"input is {found} pixels; this network's flatten head was sized to {size}x{size}: "
                 "resize the input or build with another input size"
             )
+
+
+def layers_in_order(network: VGG) -> dict[str, nn.Module]:
+    """Return the layers in the order in which they run, by their names in the `state_dict` and in an exported file."""
+    features = {f"features.{index}": layer for index, layer in enumerate(network.features)}
+    classifier = {f"classifier.{index}": layer for index, layer in enumerate(network.classifier)}
+    return {**features, "avgpool": network.avgpool, FLATTEN: nn.Flatten(), **classifier}
+
+
+class Prefix(nn.Module):
+    """A network's layers up to and with the one called `last`: what they make of images, flattened `(N, values)`."""
+
+    def __init__(self, network: VGG, last: str) -> None:
+        super().__init__()
+        layers = layers_in_order(network)
+        self.layers = nn.Sequential(*list(layers.values())[: list(layers).index(last) + 1])
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Return the last layer's output where the whole network returns logits."""
+        return torch.flatten(self.layers(x), 1)
 
 
 def _features(spec: ModelSpec) -> nn.Sequential:

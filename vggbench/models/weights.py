@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vggbench.errors import WeightsError
-from vggbench.models.spec import ModelSpec, weights_file_sha256
+from vggbench.models.spec import IMAGE_CHANNELS, ModelSpec, weights_file_sha256
 from vggbench.models.weights_file import State, fitted, read_state, refuse_nonfinite
 
 if TYPE_CHECKING:
@@ -72,3 +72,17 @@ def empty_module(spec: ModelSpec) -> VGG:
 
     with torch.device("meta"):
         return VGG(spec)
+
+
+def output_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each layer's output for one image, without the batch, by the layer's name and in order."""
+    import torch
+
+    from vggbench.models.vgg import layers_in_order
+
+    x = torch.empty(1, IMAGE_CHANNELS, spec.input_size, spec.input_size, device="meta")
+    shapes = {}
+    for name, layer in layers_in_order(empty_module(spec).eval()).items():
+        x = layer(x)
+        shapes[name] = tuple(x.shape[1:])
+    return shapes

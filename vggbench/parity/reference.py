@@ -23,7 +23,7 @@ from vggbench.parity.inputs import IMAGES, input_images
 from vggbench.parity.metrics import RunningAmplification
 
 if TYPE_CHECKING:
-    from vggbench.models.vgg import VGG
+    from vggbench.models.vgg import VGG, Prefix
 
 REFERENCE_FILE = "reference.npz"
 SMALL_BYTES = 1 << 16  # headers, an amplification a layer, the manifest
@@ -91,7 +91,9 @@ def _write(spec: ModelSpec, weights: Artefact, inputs: NDArray[np.float32], fold
     )
 
 
-def reference_logits(network: VGG, inputs: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def reference_logits(
+    network: VGG | Prefix, inputs: NDArray[np.float32]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the network's logits in float64, and the amplification at each convolution and linear layer.
 
     The network is converted in place. One image at a time: its activations alone take a quarter of a GiB at 224 pixels.

@@ -26,7 +26,9 @@ from numpy.typing import NDArray
 from vggbench.artefacts.artefact import Artefact, check_files
 from vggbench.artefacts.network_check import COUNTED_OPERATIONS
 from vggbench.artefacts.network_file import load_graph
+from vggbench.artefacts.onnx_prefix import moving_nodes
 from vggbench.artefacts.store import Request, Written, prepare, tool_versions
+from vggbench.backends.onnx_operators import local_response_norm
 from vggbench.data.source import DataSource
 from vggbench.errors import CellError
 from vggbench.models.network_file import NetworkFile
@@ -36,7 +38,6 @@ from vggbench.parity.reference import REFERENCE_FILE
 
 if TYPE_CHECKING:
     import onnx
-    from onnx.reference.op_run import OpRun
 
 SCHEME = 1  # raised when the same file and images would give other arrays
 # What ONNX's reference implementation was seen to raise, or numpy below it, for a graph that it cannot evaluate.
@@ -151,16 +152,22 @@ def evaluate(network: NetworkFile, path: Path, inputs: NDArray[np.float32]) -> t
 
 def _evaluate(network: NetworkFile, path: Path, inputs: NDArray[np.float32]) -> tuple[NDArray[np.float64], list[Layer]]:
     model = load_graph(path, with_data=True)
-    layers = _moving_layers(model.graph, network.input_name)
-    compute = evaluator(model, [network.output_name, *(name for layer in layers for name in layer.names)])
-    batch = network.batch_size or 1
+    return observe(model, network.input_name, network.output_name, network.batch_size or 1, inputs)
+
+
+def observe(
+    model: onnx.ModelProto, image: str, output: str, batch: int, inputs: NDArray[np.floating]
+) -> tuple[NDArray[np.float64], list[Layer]]:
+    """Return a graph's output for each of its inputs in float64, and its products, seen so; it uses up the graph."""
+    layers = [Layer(node) for node in moving_nodes(model.graph, image) if node.op_type in COUNTED_OPERATIONS]
+    compute = evaluator(model, [output, *(name for layer in layers for name in layer.names)])
     parts = []
     for indices in np.resize(np.arange(len(inputs)), (-(-len(inputs) // batch), batch)):
-        seen = compute({network.input_name: inputs[indices]})
+        seen = compute({image: inputs[indices]})
         for layer in layers:
-            data, weights, output = (seen[name] for name in layer.names)
-            layer.see(data, weights, output, batch)
-        parts.append(seen[network.output_name])
+            data, weights, made = (seen[name] for name in layer.names)
+            layer.see(data, weights, made, batch)
+        parts.append(seen[output])
     return np.concatenate(parts)[: len(inputs)], layers
 
 
@@ -169,45 +176,13 @@ def evaluator(model: onnx.ModelProto, names: Sequence[str]) -> Callable[[Mapping
     from onnx.reference import ReferenceEvaluator
 
     constants = _take_constants(model.graph)
-    computer = ReferenceEvaluator(model, new_ops=[_local_response_norm()])
+    computer = ReferenceEvaluator(model, new_ops=[local_response_norm()])
 
     def compute(inputs: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
         feeds = constants | {name: _widened(value) for name, value in inputs.items()}
         return dict(zip(names, computer.run(names, feeds), strict=True))
 
     return compute
-
-
-def _local_response_norm() -> type[OpRun]:
-    """Return the operator LRN as the standard has it: onnx 1.23's own stops after as many channels as there are images.
-
-    `x / (bias + alpha / size * s)^beta`, where s sums the squares of the channels from `floor((size - 1) / 2)` before
-    to `ceil((size - 1) / 2)` after.
-    """
-    from onnx.reference.op_run import OpRun
-
-    class LRN(OpRun):
-        def _run(
-            self, x: NDArray[np.float64], *, alpha: float, beta: float, bias: float, size: int
-        ) -> tuple[NDArray[np.float64]]:
-            before = (size - 1) // 2
-            padded = np.pad(x**2, ((0, 0), (before, size - 1 - before), (0, 0), (0, 0)))
-            squares = sum(padded[:, first : first + x.shape[1]] for first in range(size))
-            return (x / (bias + alpha / size * squares) ** beta,)
-
-    return LRN
-
-
-def _moving_layers(graph: onnx.GraphProto, image: str) -> list[Layer]:
-    """Return the convolutions and products that the image reaches: the others are done once, when a file is opened."""
-    moving, layers = {image}, []
-    for node in graph.node:  # the standard has them in an order in which they can be computed
-        if moving.isdisjoint(node.input):
-            continue
-        moving.update(name for name in node.output if name)
-        if node.op_type in COUNTED_OPERATIONS:
-            layers.append(Layer(node))
-    return layers
 
 
 def _take_constants(graph: onnx.GraphProto) -> dict[str, NDArray[Any]]:

@@ -43,6 +43,7 @@ class Cell:
         unsupported: why the cell is not run; empty if it is.
         replica: its number among equal cells, from 1; 0 where it is the only one.
         source: the data set whose images are shown; None where they are synthetic.
+        export_options: what else decides the file that is opened; empty where nothing does.
     """
 
     spec: _Network
@@ -56,6 +57,7 @@ class Cell:
     unsupported: str = ""
     replica: Annotated[int, Field(ge=0, le=MOST_REPLICAS)] = 0
     source: DataSource | None = None
+    export_options: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -69,12 +71,15 @@ class Cell:
             identity["replica"] = self.replica
         if self.source:
             identity["source"] = self.source.sha256
+        if self.export_options:
+            identity["export_options"] = dict(self.export_options)
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
     def title(self) -> str:
         """A short name for progress and errors."""
         words = [self.spec.variant, self.backend, *format_options(self.options), self.precision]
+        words += format_options(self.export_options)
         return " ".join([*words, f"batch {self.batch_size}", *([f"replica {self.replica}"] if self.replica else [])])
 
 

@@ -11,7 +11,8 @@ from functools import cache
 from itertools import product
 from typing import Protocol
 
-from vggbench.backends.base import PRECISIONS
+from vggbench.artefacts.onnx_form import KEEP_FP32, TYPED_PRECISIONS, check_layers
+from vggbench.backends.base import DEFAULT_PRECISIONS, PRECISIONS, Backend
 from vggbench.backends.registry import DEFAULT_BACKENDS, check_options, find_backend
 from vggbench.errors import NothingToJudge, RequestError
 from vggbench.models.network_file import Network, NetworkFile
@@ -48,15 +49,18 @@ def expand(
 ) -> tuple[Cell, ...]:
     """Return the cells of all selections, each once, in their order.
 
-    Backends that are not named are the default ones that are available; precisions that are not named are those native
-    to backend and device. What is named and not there is an error (backend) or an unsupported cell (precision).
+    Backends that are not named are the default ones that are available; precisions that are not named are those of
+    `DEFAULT_PRECISIONS` that are native to backend and device. What is named and not there is an error (backend) or an
+    unsupported cell (precision). An option of the export belongs to the cells whose file it decides; `RequestError` if
+    there are none.
     """
     cells: dict[str, Cell] = {}
     # All of them before the first probe, which takes seconds.
     checked = [(selection, _checked_specs(selection)) for selection in selections]
     for selection, specs in checked:
-        for cell in _expand_one(selection, specs, device, threads, probe):
-            cells.setdefault(cell.id, cell)
+        found = list(_expand_one(selection, specs, device, threads, probe))
+        _check_effect(selection, found)
+        cells |= {cell.id: cell for cell in found if cell.id not in cells}
     if not cells:
         raise NothingToJudge(f"no backend is available on {device}; `vggbench doctor` says why")
     return tuple(cells.values())
@@ -97,7 +101,25 @@ def _checked_specs(selection: Selection) -> list[Network]:
     specs = selection.specs()
     for spec in specs:
         _check_batch_sizes(selection.batch_sizes(spec))
+        _check_kept(selection, spec)
     return specs
+
+
+def _check_kept(selection: Selection, spec: Network) -> None:
+    if isinstance(spec, NetworkFile):
+        if selection.keep_fp32:
+            raise RequestError(f"{spec.variant} is opened as it is; no layers of an ONNX file can be kept in fp32")
+    else:
+        check_layers(spec, tuple(selection.keep_fp32))
+
+
+def _check_effect(selection: Selection, cells: Sequence[Cell]) -> None:
+    """Refuse an option of the export that no cell heeds: its rows would look as if one had."""
+    if selection.keep_fp32 and cells and not any(cell.export_options for cell in cells):
+        raise RequestError(
+            f"layers are kept in fp32 in files of {' or '.join(TYPED_PRECISIONS)}, and none of the cells opens one; "
+            "name such a precision and a backend that goes by the file's types"
+        )
 
 
 def _check_batch_sizes(sizes: Iterable[int]) -> None:
@@ -116,7 +138,7 @@ def _expand_one(
         closed = _closed(name, spec)
         if closed and not selection.backend:
             continue
-        native = [precision for precision in PRECISIONS if not known.precisions.get(precision, "unknown")]
+        native = [precision for precision in DEFAULT_PRECISIONS if not known.precisions.get(precision, "unknown")]
         for precision, size in product(selection.precision or native, selection.batch_sizes(spec)):
             yield Cell(
                 spec=spec,
@@ -128,7 +150,18 @@ def _expand_one(
                 threads=threads,
                 in_flight=_in_flight(threads),
                 unsupported=closed or known.precisions.get(precision, f"{name} does not know {precision}"),
+                export_options=_export_options(selection, find_backend(name), precision, options),
             )
+
+
+def _export_options(
+    selection: Selection, backend: Backend, precision: str, options: Mapping[str, str]
+) -> dict[str, str]:
+    """Return what else decides the file that a backend opens for a precision."""
+    opened = backend.file_form(precision, options).precision if backend.artefact_kind == "onnx" else "fp32"
+    if opened in TYPED_PRECISIONS and selection.keep_fp32:
+        return {KEEP_FP32: ",".join(sorted(set(selection.keep_fp32)))}
+    return {}
 
 
 def _closed(backend: str, spec: Network) -> str:

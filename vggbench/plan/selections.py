@@ -36,6 +36,7 @@ class Selection(BaseModel):
     onnx: Annotated[list[str], Many] = Field(default_factory=list, min_length=1)
     backend: Annotated[list[str], Many] = Field(default_factory=list, min_length=1)
     precision: Annotated[list[str], Many] = Field(default_factory=list, min_length=1)
+    keep_fp32: Annotated[list[str], Many] = Field(default_factory=list, min_length=1)  # together, not one a cell
     batch_size: Annotated[list[int], Many] = Field(default=[1], min_length=1)
     batch_norm: bool | None = None
     local_response_norm: str | None = None

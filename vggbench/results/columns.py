@@ -25,6 +25,10 @@ class Row:
     backend: str | None = _column("What ran the artefact.")
     options: str | None = _column("Backend options as `name=value`, separated by spaces.")
     precision: str | None = _column("Precision that was asked for.")
+    export_options: str | None = _column(
+        "What else decides the file that was opened, as `name=value`, separated by spaces: `keep_fp32` names the "
+        "layers that stay fp32."
+    )
     device: str | None = _column("Device that was asked for.")
     batch_size: int | None = _column("Images in a request.")
     replica: int | None = _column("Number among equal cells, where `--replicas` asked for several; else empty.")

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vggbench.artefacts.onnx_form import KEEP_FP32
+from vggbench.backends.registry import ORACLES
 from vggbench.measure.records import InputRecord, RoundRecord, SessionRecord, gave_up
 from vggbench.measure.validity import Finding, judge_evidence
+from vggbench.models.layers import mac_layers
+from vggbench.models.network_file import NetworkFile
 from vggbench.plan import DEFAULT_ROUNDS, Cell
 from vggbench.results.figures import launches, warmup_ends
 from vggbench.results.run_info import Prepared
@@ -58,7 +62,16 @@ def _session_findings(cell: Cell, prepared: Prepared, session: SessionRecord) ->
         batch_size=cell.batch_size,
         threads=cell.threads,
         macs=prepared.macs,
+        kept_fp32_macs=_kept_macs(cell),
     )
+
+
+def _kept_macs(cell: Cell) -> int:
+    """Return the multiply-accumulates of one image in the layers that the file keeps in fp32."""
+    kept = cell.export_options.get(KEEP_FP32, "").split(",")
+    if kept == [""] or isinstance(cell.spec, NetworkFile):
+        return 0
+    return sum(layer.macs for layer in mac_layers(cell.spec) if layer.name in kept)
 
 
 def _input_findings(found: InputRecord | None) -> list[Finding]:
@@ -122,6 +135,8 @@ def notes(cell: Cell, finished: Sequence[RoundRecord]) -> list[str]:
     """Return what is worth saying of a row without changing its status."""
     timed = any(session.samples("compute") for record in finished for session in record.sessions)
     texts = []
+    if timed and cell.backend in ORACLES:
+        texts.append(f"{cell.backend} is an oracle, not an engine: its times are those of the evaluation in numpy")
     if again := sum(record.attempt > 1 for record in finished):
         texts.append(f"{again} of {len(finished)} rounds failed before and were measured when tried again")
     if timed and not cell.unsupported and len(finished) < DEFAULT_ROUNDS:

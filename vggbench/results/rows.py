@@ -68,6 +68,7 @@ def _identity(info: RunInfo, cell: Cell, prepared: Prepared) -> dict[str, Any]:
         "backend": cell.backend,
         "options": " ".join(format_options(cell.options)) or None,
         "precision": cell.precision,
+        "export_options": " ".join(format_options(cell.export_options)) or None,
         "device": cell.device,
         "batch_size": cell.batch_size,
         "replica": cell.replica or None,

@@ -1,0 +1,33 @@
+"""The one way from a network to its ONNX file in any form: whichever module writes that form.
+
+Imports nothing heavy; torch and onnx are loaded where there is something to write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from vggbench.artefacts import onnx, precision
+from vggbench.artefacts.artefact import Artefact
+from vggbench.artefacts.onnx import DEFAULT_FORM
+from vggbench.artefacts.onnx_form import TYPED_PRECISIONS, OnnxForm
+from vggbench.models.spec import ModelSpec
+
+
+def exported(spec: ModelSpec, exports: Path, form: OnnxForm = DEFAULT_FORM, *, hash_existing: bool = False) -> Artefact:
+    """Return the spec's ONNX file in a form, made once with all that it is made from, and then found again.
+
+    Arguments and errors as of `onnx_artefact`.
+    """
+    make = precision.typed_artefact if form.precision in TYPED_PRECISIONS else onnx.onnx_artefact
+    return make(spec, exports, form=form, hash_existing=hash_existing)
+
+
+def missing_bytes(spec: ModelSpec, exports: Path, forms: Iterable[OnnxForm]) -> int:
+    """Return how much `exported` would write for all forms together, at most; `RequestError` if one cannot be had."""
+    parts: dict[OnnxForm | None, int] = {}
+    for form in forms:
+        missing = precision.missing_parts if form.precision in TYPED_PRECISIONS else onnx.missing_parts
+        parts |= missing(spec, exports, form)
+    return sum(parts.values())
