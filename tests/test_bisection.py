@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.fakes import InlineWorker, fake_cell, fake_request
+from tests.fakes import InlineWorker, fake_cell
 from tests.network_files import write
 from tests.parity import damage
 from tests.parity.chain import Operation, chain_of, flat, replaced
@@ -25,6 +25,7 @@ from vggbench.artefacts.weights import WEIGHTS_FILE, weights_artefact, write_saf
 from vggbench.backends.base import Available
 from vggbench.backends.registry import find_backend
 from vggbench.bisection import NOTHING_TO_FIND, bisect, bisect_failures
+from vggbench.errors import CellError
 from vggbench.measure.client import WorkerFailure
 from vggbench.measure.rounds import verify_round
 from vggbench.models.spec import ModelSpec, make_spec
@@ -156,8 +157,12 @@ def searched(cell: Cell, found: Materials, exports: Path) -> Bisection:
     record = verify_round(request)
     assert record.failure is not None or not record.sessions[0].parity.passed, "the fault hides under the tolerance"
     said: list[str] = []
-    bisection = bisect(cell, found, request, exports, said.append)
+    failed = Verification(cell=cell, materials=found, request=request, record=record)
+    bisection = bisect(failed, exports, said.append)
     assert len(said) == bisection.builds
+    last = bisection.depths[-1]
+    assert last.layer == "classifier.6"
+    assert last.passed == (bisection.layer == "")
     return bisection
 
 
@@ -221,37 +226,52 @@ def test_a_layer_that_kills_the_backend_is_named(
     assert {depth.error for depth in bisection.depths if not depth.passed} == {None}
 
 
-def test_a_network_that_passes_when_it_is_cut_has_its_fault_behind(inline_workers: None, exports: Path) -> None:
-    cell = cell_of(NETWORKS["vgg11"], ORT)
+def verification(cell: Cell, exports: Path) -> Verification:
     found = materials(cell, exports)
     request = request_for(cell, found, 0, in_flight=1, seconds=1.0, seed=0, timeout_s=60.0)
-    bisection = bisect(cell, found, request, exports, lambda _text: None)
+    return Verification(cell=cell, materials=found, request=request, record=verify_round(request))
+
+
+def test_a_network_that_passes_when_it_is_cut_has_its_fault_behind(inline_workers: None, exports: Path) -> None:
+    bisection = bisect(verification(cell_of(NETWORKS["vgg11"], ORT), exports), exports, lambda _text: None)
     assert bisection.layer == ""
     assert bisection.remark.startswith("no layer departs: cut behind its last layer the network passes")
     assert all(depth.passed for depth in bisection.depths)
 
 
-def test_nothing_is_run_of_a_cell_that_passes(exports: Path) -> None:
-    cell = fake_cell()
-    request = fake_request(cell, exports)
-    record = verify_round(request)
-    verification = Verification(cell=cell, materials=materials(cell, exports), request=request, record=record)
-    assert bisect_failures([verification], exports, print) == {cell.id: Bisection(layer="", remark=NOTHING_TO_FIND)}
+def test_nothing_is_run_of_a_cell_that_passes(inline_workers: None, exports: Path) -> None:
+    passing = verification(fake_cell(), exports)
+    assert bisect_failures([passing], exports, print) == {passing.cell.id: Bisection(layer="", remark=NOTHING_TO_FIND)}
 
 
-def test_a_backend_without_layers_says_so(exports: Path) -> None:
-    cell = fake_cell(fault="wrong")
-    bisection = bisect(cell, materials(cell, exports), fake_request(cell, exports), exports, print)
+def test_a_backend_without_layers_says_so(inline_workers: None, exports: Path) -> None:
+    bisection = bisect(verification(fake_cell(fault="wrong"), exports), exports, print)
     assert bisection.remark == "cannot be bisected: fake runs no layers, so that no part of them can be run"
 
 
-def test_a_file_of_ones_own_with_branches_says_so(exports: Path, tmp_path: Path) -> None:
+def test_a_file_of_ones_own_with_branches_says_so(inline_workers: None, exports: Path, tmp_path: Path) -> None:
     network = read_network_file(str(write(tmp_path / "residual.onnx")))
-    cell = replace(fake_cell(backend=ORT), spec=network)
-    found = materials(cell, exports)
-    request = request_for(cell, found, 0, in_flight=1, seconds=1.0, seed=0, timeout_s=60.0)
-    bisection = bisect(cell, found, request, exports, print)
+    bisection = bisect(verification(replace(fake_cell(backend=ORT), spec=network), exports), exports, print)
     assert bisection.remark.startswith("cannot be bisected: residual.onnx is no chain, 3 products lie in branches")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(28, "No space left on device", "part.onnx"), "part.onnx: No space left on device"),
+        (MemoryError(), "memory ran out"),
+        (CellError("there is no reference"), "there is no reference"),
+    ],
+)
+def test_what_stands_in_the_way_is_the_remark(
+    inline_workers: None, exports: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, words: str
+) -> None:
+    def fail(*_arguments: object) -> None:
+        raise error
+
+    failed = verification(fake_cell(fault="wrong"), exports)
+    monkeypatch.setattr("vggbench.bisection._chain", fail)
+    assert bisect(failed, exports, print).remark == f"cannot be bisected: {words}"
 
 
 class Enlarging(InlineWorker):

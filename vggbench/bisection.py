@@ -47,7 +47,7 @@ def bisect_failures(
     for each in verifications:
         if _failed(each.record):
             announce(f"bisecting {each.cell.title}")
-            found[each.cell.id] = bisect(each.cell, each.materials, each.request, exports, announce)
+            found[each.cell.id] = bisect(each, exports, announce)
         else:
             found[each.cell.id] = Bisection(layer="", remark=NOTHING_TO_FIND)
     return found
@@ -57,16 +57,14 @@ def _failed(record: RoundRecord) -> bool:
     return record.failure is not None or not all(session.parity.passed for session in record.sessions)
 
 
-def bisect(
-    cell: Cell, found: Materials, request: RoundRequest, exports: Path, announce: Callable[[str], None]
-) -> Bisection:
+def bisect(failed: Verification, exports: Path, announce: Callable[[str], None]) -> Bisection:
     """Find the first layer of a cell that departs; what stands in the way is the remark of the answer."""
     try:
-        with np.load(found.reference.path, allow_pickle=False) as arrays:
+        with np.load(failed.materials.reference.path, allow_pickle=False) as arrays:
             images = arrays["inputs"]
         with TemporaryDirectory(prefix="vggbench-bisect-") as folder:
-            chain = _chain(cell, found, images, exports)
-            return _Search(chain, found.artefact, request, Path(folder), announce).answer()
+            chain = _chain(failed.cell, failed.materials, images, exports)
+            return _Search(chain, failed, Path(folder), announce).answer()
     except (CellError, RequestError) as error:
         return Bisection(layer="", remark=f"cannot be bisected: {error}")
     except OSError as error:
@@ -173,11 +171,9 @@ def _is_identity(layer: nn.Module) -> bool:
 class _Search:
     """Runs prefixes in the backend, each once, and keeps what they gave."""
 
-    def __init__(
-        self, chain: _Chain, artefact: Artefact, request: RoundRequest, folder: Path, announce: Callable[[str], None]
-    ) -> None:
+    def __init__(self, chain: _Chain, failed: Verification, folder: Path, announce: Callable[[str], None]) -> None:
         self._images, self._points, self._prefixes = chain.images, chain.points, chain.prefixes
-        self._artefact, self._request, self._folder, self._announce = artefact, request, folder, announce
+        self._whole, self._request, self._folder, self._announce = failed, failed.request, folder, announce
         self._depths: dict[int, Depth] = {}
         self._expected: dict[int, Expected] = {}
         self._outputs: dict[int, NDArray[np.floating] | None] = {0: self._images.reshape(len(self._images), -1)}
@@ -188,9 +184,14 @@ class _Search:
         return Bisection(
             layer=self._points[depth - 1].layer if depth else "",
             remark=self._found(depth) if depth else self._not_found(),
-            depths=tuple(self._depths[each] for each in sorted(self._depths)),
+            depths=(*(self._depths[each] for each in sorted(self._depths)), *self._uncut()),
             builds=len(self._depths),
         )
+
+    def _uncut(self) -> list[Depth]:
+        """Return what the cell itself gave, where its last layer was not asked for."""
+        count = len(self._points)
+        return [] if count in self._depths else [_depth(count, self._points[-1], self._request, self._whole.record)]
 
     def _found(self, depth: int) -> str:
         point, seen = self._points[depth - 1], self._depths[depth]
@@ -240,7 +241,7 @@ class _Search:
         record = verify_round(request)
         self._outputs[depth] = _kept_outputs(Path(request.outputs), expected.outputs.shape)
         shutil.rmtree(folder)
-        return _depth(depth, point, request.tolerance, record)
+        return _depth(depth, point, request, record)
 
     def _prefix_request(self, point: _Point, expected: Expected, folder: Path) -> RoundRequest:
         """Return the round's request with a part of the chain in the place of the whole."""
@@ -248,7 +249,7 @@ class _Search:
         np.savez(reference, inputs=self._images, logits=expected.outputs)
         changes: dict[str, Any] = {"options": {**self._request.options, UNTIL: point.last}}
         if point.value:
-            part = prefix_artefact(self._artefact, point.value, expected.shape, folder / "artefact")
+            part = prefix_artefact(self._whole.materials.artefact, point.value, expected.shape, folder / "artefact")
             changes = {"artefact": part.to_json()}
         return replace(
             self._request,
@@ -268,8 +269,9 @@ def _kept_outputs(path: Path, shape: tuple[int, ...]) -> NDArray[np.floating] | 
     return outputs if outputs.shape == shape else None
 
 
-def _depth(depth: int, point: _Point, tolerance: float, record: RoundRecord) -> Depth:
-    known: dict[str, Any] = {"depth": depth, "layer": point.layer, "operation": point.operation, "tolerance": tolerance}
+def _depth(depth: int, point: _Point, request: RoundRequest, record: RoundRecord) -> Depth:
+    names = {"layer": point.layer, "operation": point.operation}
+    known: dict[str, Any] = {"depth": depth, **names, "tolerance": request.tolerance}
     if record.failure is not None:
         failure = record.failure
         return Depth(**known, error=None, passed=False, reason=f"{failure.status} at {failure.stage}: {failure.reason}")

@@ -64,8 +64,8 @@ class Bisection:
     Attributes:
         layer: the first that departs; empty if none was found.
         remark: the finding in words, or why there is none.
-        depths: the prefixes that were run, by depth.
-        builds: how many were opened in a backend.
+        depths: the prefixes that were run, by depth, and at the end the whole.
+        builds: how many prefixes were opened in a backend.
     """
 
     layer: str
