@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
 import torch
 from torch import nn
@@ -45,13 +47,14 @@ NETWORKS = {
     ),
 }
 Change = Callable[[nn.Module], nn.Module | None]
+Edit = Callable[[onnx.ModelProto, str], None]
 
 
 @dataclass(frozen=True)
 class Fault:
     """What is changed of which layer, None leaving it out, and in which cell that is looked for.
 
-    Of a batch norm that is folded in, `found` is the layer that has it.
+    A file of other types than fp32 is edited. Of a batch norm that is folded in, `found` is the layer that has it.
     """
 
     kind: str
@@ -59,7 +62,7 @@ class Fault:
     network: str
     backend: str
     precision: str
-    change: Change
+    change: Change | Edit
     found: str = ""
 
     def __str__(self) -> str:
@@ -87,7 +90,25 @@ def left_out(_layer: nn.Module) -> None:
     return None
 
 
-ORT, OV, EAGER = "onnxruntime", "openvino", "torch"
+def edited(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Edit:
+    """Change a stored tensor of a layer in its own type."""
+
+    def edit(model: onnx.ModelProto, layer: str) -> None:
+        (tensor,) = [each for each in model.graph.initializer if each.name == f"{layer}.{name}"]
+        values = onnx.numpy_helper.to_array(tensor)
+        tensor.CopyFrom(onnx.numpy_helper.from_array(change(values).astype(values.dtype), tensor.name))
+
+    return edit
+
+
+def node_left_out(model: onnx.ModelProto, layer: str) -> None:
+    (node,) = [each for each in model.graph.node if each.name == layer]
+    for each in model.graph.node:
+        each.input[:] = [node.input[0] if name == node.output[0] else name for name in each.input]
+    model.graph.node.remove(node)
+
+
+ORT, OV, EAGER, ORACLE = "onnxruntime", "openvino", "torch", "onnx-reference"
 FAULTS = [
     Fault("bias dropped", "features.0", "vgg16", ORT, "fp32", damage.bias_dropped),
     Fault("bias dropped", "features.26", "vgg16", ORT, "fp32", damage.bias_dropped),
@@ -108,7 +129,10 @@ FAULTS = [
     Fault("weights of another seed", "features.10", "vgg16_bn", OV, "bf16", other_seed),
     Fault("ReLU left out", "features.22", "vgg16", OV, "bf16", left_out),
     Fault("input channels swapped", "features.6", "vgg11", OV, "bf16", damage.input_channels_swapped),
+    Fault("ReLU left out", "features.8", "vgg11", ORACLE, "fp16", node_left_out),
+    Fault("channels swapped", "features.20", "vgg16_bn", ORACLE, "bf16", edited("weight", lambda x: x[::-1])),
     Fault("bias dropped", "features.14", "vgg16", EAGER, "fp32", damage.bias_dropped),
+    Fault("weights 5 % larger", "features.10", "vgg16", EAGER, "fp16", damage.scaled(1.05)),
     Fault("weights 5 % larger", "features.0", "vgg16_bn", EAGER, "fp32", damage.scaled(1.05)),
     Fault("batch norm's statistics dropped", "features.31", "vgg16_bn", EAGER, "bf16", damage.statistics_dropped),
     Fault("weights of another seed", "features.24", "vgg16", EAGER, "bf16", other_seed),
@@ -129,11 +153,16 @@ def cell_of(spec: ModelSpec, backend: str, precision: str = "fp32") -> Cell:
 
 def planted(fault: Fault, cell: Cell, exports: Path, folder: Path) -> Artefact:
     """Return the cell's artefact with the fault in it, by hashes that are its own: a file that was exported so."""
+    whole = materials(cell, exports).artefact
+    if whole.precision != "fp32":
+        model = onnx.load(whole.path)
+        fault.change(model, fault.layer)
+        onnx.save(model, folder / whole.main)
+        return hashed(replace(whole, folder=str(folder)), folder)
     network = load_module(cell.spec, weights_artefact(cell.spec, exports).path)
     chain = chain_of(network)
     (place,) = [index for index, layer in enumerate(chain) if layer.name == fault.layer]
     changed = fault.change(chain[place])
-    whole = materials(cell, exports).artefact
     if whole.kind == "weights":
         assert changed is not None
         state = network.state_dict() | {f"{fault.layer}.{key}": value for key, value in changed.state_dict().items()}
@@ -188,7 +217,8 @@ def test_the_faults_are_many_and_spread() -> None:
     assert len(FAULTS) >= 20
     assert len({fault.kind for fault in FAULTS}) >= 10
     assert {(fault.backend, fault.precision) for fault in FAULTS} == {
-        *((ORT, "fp32"), (OV, "fp32"), (OV, "bf16"), (EAGER, "fp32"), (EAGER, "bf16"))
+        *((ORT, "fp32"), (OV, "fp32"), (OV, "bf16"), (EAGER, "fp32"), (EAGER, "fp16"), (EAGER, "bf16")),
+        *((ORACLE, "fp16"), (ORACLE, "bf16")),
     }
 
 

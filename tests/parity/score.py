@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from vggbench.backends.base import PRECISIONS
+
 
 @dataclass(frozen=True, order=True)
 class Engine:
@@ -69,7 +71,6 @@ class Score:
         return f"{self.mutation:45} {self.engine!s:17} {self.state:11} {figures}"
 
 
-FINEST_FIRST = ("fp32", "tf32", "fp16", "bf16", "int8", "fp8")
 SCORED: list[Score] = []  # by this test session, for the table at its end
 
 
@@ -94,7 +95,7 @@ def _line(name: str, scores: list[Score], precisions: Iterable[str]) -> str:
 def precisions_of(scores: Iterable[Score]) -> list[str]:
     """Return the precisions that were scored, the exact one first and the coarsest last."""
     found = {score.engine.precision for score in scores}
-    return sorted(found, key=FINEST_FIRST.index)
+    return sorted(found, key=PRECISIONS.index)
 
 
 def survivors_uncaught_in_fp32(scores: Iterable[Score]) -> list[str]:

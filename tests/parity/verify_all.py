@@ -23,7 +23,7 @@ from tests.parity.findings import Head, Journal, Verification, summary
 from tests.parity.mutations import EQUIVALENT, MUTATIONS
 from tests.parity.score import Score
 from tests.parity.scoring import BACKENDS, EMULATED, Laboratory, engines
-from vggbench.backends.base import Available
+from vggbench.backends.base import PRECISIONS, Available
 from vggbench.backends.registry import REAL_BACKENDS, find_backend
 from vggbench.environment import collect, default_threads
 from vggbench.models.configs import VARIANTS
@@ -114,9 +114,12 @@ def _backends(title: str) -> list[str]:
 
 
 def _verified(shape: Mapping[str, Any], backends: Sequence[str], exports: Path) -> list[Row]:
-    chosen = selection({**shape, "backend": list(backends)})
+    """Verify in every precision that a backend has; without a name it would be the usual ones."""
+    precisions = {engine.precision for engine in engines(name for name in BACKENDS if name != EMULATED)}
+    chosen = selection({**shape, "backend": list(backends), "precision": sorted(precisions, key=PRECISIONS.index)})
     cells, versions = find_cells([chosen], device="cpu", threads=None)
-    return verify_plan(Pace(rounds=1).plan(cells), exports, backend_versions=versions)
+    native = tuple(cell for cell in cells if not cell.unsupported)
+    return verify_plan(Pace(rounds=1).plan(native), exports, backend_versions=versions)
 
 
 def _facts(row: Row) -> dict[str, Any]:

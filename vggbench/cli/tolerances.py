@@ -15,6 +15,7 @@ from vggbench.errors import CellError, CheckFailed
 from vggbench.models.configs import VARIANTS
 
 if TYPE_CHECKING:
+    from vggbench.plan import Cell
     from vggbench.tolerances import ToleranceRow
 
 _HEADINGS = (
@@ -40,17 +41,24 @@ def tolerances(choice: CellChoice, exports: ExportsOption = Path("exports"), jso
 
     if choice.plan is None and choice.chosen.keys().isdisjoint({"variant", "config", "onnx"}):
         choice = replace(choice, chosen={**_SMALL, **choice.chosen})
+    named = choice.plan is not None or "precision" in choice.chosen
+    if not named:
+        choice = replace(choice, chosen={**choice.chosen, "precision": list(ARITHMETIC)})
     cells, _versions = choice.read_cells(choice.read_file())
-    plan = Pace(rounds=1).plan(cells)
+    plan = Pace(rounds=1).plan(cells if named else _supported(cells))
     announce_plan(plan, exports)
-    wanted = choice.chosen.get("precision") or ARITHMETIC
     with progress() as observer:
-        rows = tolerance_table(plan, list(wanted), exports, observer)
+        rows = tolerance_table(plan, [] if named else list(ARITHMETIC), exports, observer)
     if json_output:
         print(json.dumps([asdict(row) for row in rows], indent=1))
     else:
         _print(rows)
     _judge([row.status for row in rows])
+
+
+def _supported(cells: Sequence[Cell]) -> tuple[Cell, ...]:
+    """Leave out what a backend does not have of what was not named; all stay where nothing else would."""
+    return tuple(cell for cell in cells if not cell.unsupported) or tuple(cells)
 
 
 def _judge(statuses: Sequence[str]) -> None:
