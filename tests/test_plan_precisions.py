@@ -10,6 +10,7 @@ import pytest
 
 from tests import network_files
 from tests.fakes import fake_cell, fake_plan, known
+from vggbench.artefacts.quantization import QUANTIZED_PRECISIONS
 from vggbench.backends.base import PRECISIONS
 from vggbench.errors import RequestError
 from vggbench.measure.client import BackendProbe
@@ -43,7 +44,8 @@ def test_unnamed_precisions_are_those_that_keep_the_default_plan_short():
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_every_precision_may_be_named(precision: str):
-    (cell,) = cells_of(backend="onnx-reference", precision=precision)
+    images = {"calibration": "synthetic"} if precision in QUANTIZED_PRECISIONS else {}
+    (cell,) = cells_of(backend="onnx-reference", precision=precision, **images)
     assert (cell.precision, cell.unsupported) == (precision, "")
 
 

@@ -38,16 +38,23 @@ def export(
     external_data: bool = True,
     precision: str = "fp32",
     keep_fp32: Sequence[str] = (),
+    calibration: str | None = None,
+    calibration_method: str | None = None,
+    layout: str | None = None,
     **shape: Any,
 ) -> Artefact:
     """Write the network as ONNX, unless that file exists already, and return the artefact; `path` is the file.
 
     Batch norms are folded into the convolutions before them or stay nodes; weights lie beside the graph or inside its
-    file. `precision` is that of the file's types (`fp32`, `fp16`, `bf16`), but for the layers of `keep_fp32`; inputs
-    and outputs are fp32. `shape` as in `build`. Raises `ExportError` if the exporter fails, writes something else than
-    was asked, or weights are too large for the type, `DiskSpaceError` before anything is written if there is no room
-    for it, and `ArtefactError` if a file that exists is not what its manifest says.
+    file. `precision` is that of the file's types (`fp32`, `fp16`, `bf16`, `int8`, `fp8`), but for the layers of
+    `keep_fp32`; inputs and outputs are fp32. The last two need `calibration`, a folder of images or `synthetic`;
+    `calibration_method` and `layout` as of `vggbench export`. `shape` as in `build`.
+
+    Raises `ExportError` if the exporter fails, writes something else than was asked, or weights are too large for the
+    type, `CalibrationError` for images that say nothing, `DiskSpaceError` before anything is written if there is no
+    room for it, and `ArtefactError` if a file that exists is not what its manifest says.
     """
+    from vggbench.artefacts.calibration import quantization
     from vggbench.artefacts.exported import exported
     from vggbench.artefacts.onnx_form import OnnxForm, default_opset
 
@@ -57,6 +64,7 @@ def export(
         external_data=external_data,
         precision=precision,
         keep_fp32=tuple(sorted({*keep_fp32})),
+        **quantization(precision, layout, calibration, calibration_method),
     )
     return exported(_spec(variant, shape), Path(exports), form, hash_existing=True)
 

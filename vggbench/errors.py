@@ -8,6 +8,7 @@ Imports nothing of vggbench. The tree:
     │   ├── UnknownVariantError
     │   ├── WeightsError           a weights file that does not fit or cannot be read
     │   ├── DataError              images or a data set that cannot be read
+    │   ├── CalibrationError       images that say nothing about a network's activations
     │   ├── ArtefactError          files that are not what their manifest says
     │   ├── DiskSpaceError         the disk has no room for what was asked
     │   ├── PlanError              a plan file with a wrong key, type or value
@@ -65,6 +66,10 @@ class WeightsError(RequestError):
 
 class DataError(RequestError):
     """Images or a data set that cannot be read, or are not what they should be."""
+
+
+class CalibrationError(RequestError):
+    """Calibration images that say nothing about a network's activations, or none at all."""
 
 
 class ArtefactError(RequestError):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from vggbench.artefacts.artefact import Artefact, check_files
 from vggbench.artefacts.onnx_form import OnnxForm
+from vggbench.artefacts.quantization import QUANTIZED_PRECISIONS
 from vggbench.backends.registry import find_backend
 from vggbench.backends.script import script_artefact, script_reference
 from vggbench.data.source import DataSource
@@ -25,7 +26,7 @@ from vggbench.models.layers import mac_layers, totals, walk
 from vggbench.models.network_file import Network, NetworkFile
 from vggbench.parity.inputs import input_images, keep_inputs
 from vggbench.parity.metrics import amplification
-from vggbench.parity.tolerance import tolerance
+from vggbench.parity.tolerance import spread_tolerance, tolerance
 from vggbench.plan import Cell, Plan
 from vggbench.results.run_info import Prepared
 
@@ -54,10 +55,17 @@ def materials(cell: Cell, exports: Path) -> Materials:
     check_files(reference)  # read here and now; the artefact is checked where it is opened
     with np.load(reference.path, allow_pickle=False) as stored:
         arrays = dict(stored)
+    works, lengths, parameters = _work(cell.spec, arrays)
+    return Materials(artefact, reference, _tolerance(cell.precision, lengths, arrays), works, parameters)
+
+
+def _tolerance(precision: str, lengths: Sequence[int], arrays: Mapping[str, NDArray[Any]]) -> float:
+    """Return the largest error that passes: from the precision, or from the roundings of a file's own grids."""
+    if "spread" in arrays:
+        return spread_tolerance(float(arrays["spread"]))
     # A scripted reference has no layers.
     grown = arrays["amplifications"].tolist() if "amplifications" in arrays else amplification(arrays["logits"])
-    works, lengths, parameters = _work(cell.spec, arrays)
-    return Materials(artefact, reference, tolerance(cell.precision, lengths, grown), works, parameters)
+    return tolerance(precision, lengths, grown)
 
 
 def _work(network: Network, arrays: Mapping[str, NDArray[Any]]) -> tuple[tuple[tuple[int, int], ...], list[int], int]:
@@ -84,13 +92,18 @@ def _files(cell: Cell, exports: Path) -> tuple[Artefact, Artefact]:
 
     artefact = None if kind == "weights" else exported(network, exports, onnx_form(cell))
     weights = weights_artefact(network, exports)  # written while the graph was traced, if there is one
-    return artefact or weights, reference_artefact(network, exports, weights, cell.source)
+    exact = reference_artefact(network, exports, weights, cell.source)
+    if artefact is None or artefact.precision not in QUANTIZED_PRECISIONS:
+        return artefact or weights, exact
+    from vggbench.parity.quantized_reference import quantized_reference_artefact
+
+    return artefact, quantized_reference_artefact(network, exports, artefact, exact)
 
 
 def onnx_form(cell: Cell) -> OnnxForm:
     """Return the form of the ONNX file that a cell opens: as its backend wants it, and as the export was asked for."""
     opened = find_backend(cell.backend).file_form(cell.precision, cell.options)
-    return OnnxForm.of_cell(opened.precision, cell.export_options)
+    return OnnxForm.of_cell(opened.precision, cell.export_options, opened.layout)
 
 
 def _files_of_file(network: NetworkFile, exports: Path, source: DataSource | None) -> tuple[Artefact, Artefact]:
@@ -133,7 +146,10 @@ def _missing_bytes(network: Network, source: DataSource | None, cells: Sequence[
         return 0
     forms = {onnx_form(cell) for cell in cells if find_backend(cell.backend).artefact_kind == "onnx"}
     missing = exported.missing_bytes(network, exports, forms) if forms else weights.missing_bytes(network, exports)
-    return missing + reference.missing_bytes(network, exports, source)
+    wanted = reference.missing_bytes(network, exports, source)
+    if missing or wanted:  # each quantised file has a reference of its own
+        wanted += reference.reference_bytes(network) * sum(form.precision in QUANTIZED_PRECISIONS for form in forms)
+    return missing + wanted
 
 
 def request_for(

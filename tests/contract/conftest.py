@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vggbench.artefacts.quantization import QUANTIZED_PRECISIONS, Calibration
 from vggbench.backends.base import Session, Unavailable
 from vggbench.backends.registry import REAL_BACKENDS, check_options, find_backend
 from vggbench.models.layers import mac_layers
@@ -67,11 +68,13 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 COMPILES = "torch-compile"  # takes each session seconds to open
+# What is the same whether or not bf16 files are typed.
+SAME = {("openvino:bf16=typed", "int8"), ("openvino:bf16=typed", "fp8")}
 CASES = [
     pytest.param((name, precision), id=f"{name}-{precision}", marks=[pytest.mark.slow] if name == COMPILES else [])
     for name in (*REAL_BACKENDS, "openvino:bf16=typed", "fake")
-    for precision in ("fp32", "fp16", "bf16")
-    if (name, precision) not in {(COMPILES, "fp16"), ("openvino:bf16=typed", "fp32")}
+    for precision in ("fp32", "fp16", "bf16", "int8", "fp8")
+    if (name, precision) not in {(COMPILES, "fp16"), ("openvino:bf16=typed", "fp32")} | SAME
 ]
 
 
@@ -96,5 +99,6 @@ def opener(request: pytest.FixtureRequest, exports: Path) -> Opener:
         batch_size=2,
         threads=THREADS,
         in_flight=2,
+        export_options=Calibration(images=8).options if precision in QUANTIZED_PRECISIONS else {},
     )
     return Opener(name, precision, spec, materials(cell, exports), options)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
+from vggbench.artefacts.quantization import NO_CALIBRATION, QUANTIZED_PRECISIONS, Calibration, layout_of
 from vggbench.artefacts.space import MIB
 from vggbench.errors import RequestError
 from vggbench.models.layers import Layer, mac_layers, walk
@@ -21,9 +22,11 @@ OPSETS = range(18, 26)  # 18 is the lowest that the exporter writes (asked for l
 SINGLE_FILE_BYTES = 2**31 - 1  # protobuf reads no larger message
 BARE_BYTES = 1 << 17  # of a file without layers; the matrix of an adaptive pool is 7 times the input size
 TENSOR_BYTES = 3 << 11  # beside its values: a gap of up to a page in front, its names, its share of the nodes
+SCALE_BYTES = 16  # of an output channel: scale and zero point of its weights, its bias, and scale and zero of that
 NORM_PARTS = ("weight", "bias", "running_mean", "running_var")
 TYPED_PRECISIONS = ("fp16", "bf16")  # those whose files have another type in place of fp32
-ELEMENT_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}  # of a weight
+ELEMENT_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1, "fp8": 1}  # of a weight
+FP8_OPSET = 19  # the first that rounds to it
 KEEP_FP32 = "keep_fp32"  # the name of the option in manifests, plans and rows
 
 
@@ -42,6 +45,8 @@ class OnnxForm:
         external_data: weights in a file beside the graph; otherwise both in one file.
         precision: of the file's types; its input and outputs are fp32 whatever it is.
         keep_fp32: names of the layers that stay fp32 in a file of another type, sorted.
+        layout: where the quantisers of an int8 or fp8 file stand; empty for the others.
+        calibration: what the ranges of such a file's activations are taken from.
     """
 
     opset: int = DEFAULT_OPSET
@@ -49,25 +54,44 @@ class OnnxForm:
     external_data: bool = True
     precision: str = "fp32"
     keep_fp32: tuple[str, ...] = ()
+    layout: str = ""
+    calibration: Calibration | None = None
 
     @classmethod
-    def of_cell(cls, precision: str, export_options: Mapping[str, str]) -> Self:
+    def of_cell(cls, precision: str, export_options: Mapping[str, str], layout: str = "") -> Self:
         """Return the form of the file that a cell opens: its types, and what else was asked of the export."""
         kept = tuple(filter(None, export_options.get(KEEP_FP32, "").split(",")))
-        return cls(opset=default_opset(precision), precision=precision, keep_fp32=kept)
+        calibration = Calibration.of_options(export_options) if precision in QUANTIZED_PRECISIONS else None
+        opset = default_opset(precision)
+        return cls(opset=opset, precision=precision, keep_fp32=kept, layout=layout, calibration=calibration)
+
+    @property
+    def asked_calibration(self) -> Calibration:
+        """The calibration of an int8 or fp8 file; `RequestError` where none was asked for."""
+        if self.calibration is None:
+            raise RequestError(NO_CALIBRATION.format(precision=self.precision))
+        return self.calibration
+
+    @property
+    def has_whole_biases(self) -> bool:
+        """Whether biases are int32, in units of their products."""
+        return (self.precision, self.layout) == ("int8", "ort")
 
     @property
     def parent(self) -> Self:
         """The form of the fp32 file that a typed one is made from: the usual one, as far as the opset allows."""
         usual = self.opset == default_opset(self.precision)
         opset = DEFAULT_OPSET if usual else self.opset
-        return replace(self, opset=opset, external_data=True, precision="fp32", keep_fp32=())
+        plain = replace(self, precision="fp32", keep_fp32=(), layout="", calibration=None)
+        return replace(plain, opset=opset, external_data=True)
 
     def options(self, spec: ModelSpec) -> dict[str, str]:
         """Return what is not the default and makes a difference to this network, as a manifest has it."""
         options = {"batch_norm": "nodes"} if self.kept_norms(spec) else {}
         if not self.external_data:
             options["weights"] = "inside"
+        if self.calibration is not None:
+            options |= {"layout": self.layout, **self.calibration.identity}
         return options | ({KEEP_FP32: ",".join(self.keep_fp32)} if self.keep_fp32 else {})
 
     def kept_norms(self, spec: ModelSpec) -> list[Layer]:
@@ -86,7 +110,8 @@ class OnnxForm:
 
     def _bytes(self, layer: Layer) -> int:
         precision = "fp32" if layer.name in self.keep_fp32 else self.precision
-        return layer.weight_bytes // ELEMENT_BYTES["fp32"] * ELEMENT_BYTES[precision]
+        scales = SCALE_BYTES * layer.output_shape[1] if precision in QUANTIZED_PRECISIONS else 0
+        return layer.weight_bytes // ELEMENT_BYTES["fp32"] * ELEMENT_BYTES[precision] + scales
 
     def check(self, spec: ModelSpec) -> None:
         """Raise `RequestError` for what cannot be had: an opset, a file too large to be one, layers that are not."""
@@ -108,18 +133,24 @@ class OnnxForm:
             raise RequestError(
                 f"opset {self.opset} has no bf16 convolution; leave --opset out, or give {BF16_OPSET} to {OPSETS[-1]}"
             )
-        if self.precision not in TYPED_PRECISIONS:
-            if self.keep_fp32:
-                raise RequestError(
-                    f"layers cannot be kept in fp32 in a file of {self.precision}; give precision "
-                    f"{' or '.join(TYPED_PRECISIONS)}"
-                )
-            return
-        if self.kept_norms(spec):
+        if self.precision in QUANTIZED_PRECISIONS:
+            self._check_quantization()
+        if self.precision not in TYPED_PRECISIONS and self.keep_fp32:
+            raise RequestError(
+                f"layers cannot be kept in fp32 in a file of {self.precision}; give precision "
+                f"{' or '.join(TYPED_PRECISIONS)}"
+            )
+        if self.precision != "fp32" and self.kept_norms(spec):
             raise RequestError(
                 f"batch norms are folded in fp32 before weights are rounded to {self.precision}; they cannot be kept"
             )
         check_layers(spec, self.keep_fp32)
+
+    def _check_quantization(self) -> None:
+        if self.precision == "fp8" and self.opset < FP8_OPSET:
+            raise RequestError(f"opset {self.opset} has no fp8; leave --opset out, or give {FP8_OPSET} to {OPSETS[-1]}")
+        layout_of(self.precision, self.layout)
+        _ = self.asked_calibration
 
 
 def check_layers(spec: ModelSpec, names: tuple[str, ...]) -> None:

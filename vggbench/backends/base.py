@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggbench.artefacts.artefact import Artefact
+from vggbench.artefacts.quantization import QUANTIZED_PRECISIONS, layout_of
 from vggbench.models.network_file import network_from_json
 from vggbench.models.spec import IMAGE_CHANNELS
 
@@ -271,6 +272,11 @@ class Backend(Protocol):
     ) -> Session:
         """Open the artefact; raises what the library raises."""
         ...
+
+
+def quantizer_layout(precision: str, options: Options) -> str:
+    """Return where the quantisers of a file stand, by the option `layout`; empty for a file that has none."""
+    return layout_of(precision, options.get("layout")) if precision in QUANTIZED_PRECISIONS else ""
 
 
 class SessionContext:

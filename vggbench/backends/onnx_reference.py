@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggbench.artefacts.artefact import Artefact
+from vggbench.artefacts.quantization import LAYOUTS
 from vggbench.backends.base import (
     Available,
     Evidence,
@@ -30,13 +31,16 @@ from vggbench.backends.base import (
     SessionContext,
     Support,
     Unavailable,
+    quantizer_layout,
     tensor_specs,
 )
 from vggbench.backends.onnx_operators import ACCUMULATION, operators
 
-_PRECISIONS = ("fp32", "fp16", "bf16")
+_PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8")
 _PRECISION_NAMES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "float64": "fp64"}
+_EIGHT_BIT_NAMES = {"uint8": "int8", "int8": "int8", "float8_e4m3fn": "fp8"}
 _PRODUCTS = {"Conv", "Gemm", "MatMul"}
+_DEQUANTIZER = "DequantizeLinear"
 _PLACE = "numpy"
 
 
@@ -45,7 +49,7 @@ class OnnxReferenceBackend:
 
     name = "onnx-reference"
     artefact_kind = "onnx"
-    option_values: Mapping[str, tuple[str, ...]] = {}
+    option_values: Mapping[str, tuple[str, ...]] = {"layout": ("", *LAYOUTS)}
 
     def availability(self, device: str) -> Available | Unavailable:
         """Import onnx and say its version."""
@@ -66,9 +70,9 @@ class OnnxReferenceBackend:
             return Support(False, "a file has no tf32: it is a mode of NVIDIA's GPUs")
         return Support(False, f"onnx-reference is given no {precision} file")
 
-    def file_form(self, precision: str, options: Options) -> FileForm:  # noqa: ARG002 - there are none
+    def file_form(self, precision: str, options: Options) -> FileForm:
         """Go by the file's types."""
-        return FileForm(precision)
+        return FileForm(precision, quantizer_layout(precision, options))
 
     def open(
         self,
@@ -137,7 +141,7 @@ class OnnxReferenceSession(SessionContext):
             device="cpu",
             threads=_blas_threads() * self.slots,
             batch_size=len(logits),
-            layers=tuple(node.evidence() for node in nodes if node.is_product),
+            layers=tuple(node.evidence(_grids(nodes)) for node in nodes if node.is_product),
             placements={_PLACE: len(nodes)},
             flags={"role": "oracle", "accumulation": ACCUMULATION, "version": self._version},
         )
@@ -167,6 +171,12 @@ def _blas_threads() -> int:
     )
 
 
+def _grids(nodes: Sequence[_Watched]) -> dict[str, str]:
+    """Return the 8-bit type that each tensor was dequantised from, by name."""
+    found = {node.node.onnx_node.output[0]: node.operands[0].dtype.name for node in nodes if node.is_dequantizer}
+    return {name: _EIGHT_BIT_NAMES[dtype] for name, dtype in found.items() if dtype in _EIGHT_BIT_NAMES}
+
+
 @dataclass(slots=True)
 class _Watched:
     """A node of the evaluator, and what it was seen to do the last time it ran."""
@@ -181,19 +191,27 @@ class _Watched:
         """Whether it multiplies and accumulates."""
         return self.node.op_type in _PRODUCTS
 
+    @property
+    def is_dequantizer(self) -> bool:
+        """Whether it makes floats of 8-bit numbers."""
+        return bool(self.node.op_type == _DEQUANTIZER)
+
     def run(self, call: Callable[..., Any], *inputs: Any, **rest: Any) -> Any:
         """Run the node with a stopwatch."""
         start = time.perf_counter_ns()
         outputs = call(*inputs, **rest)
         self.samples_ns.append(time.perf_counter_ns() - start)
-        if self.is_product:
+        if self.is_product or self.is_dequantizer:
             self.operands, self.result = inputs[:2], outputs[0]
         return outputs
 
-    def evidence(self) -> LayerEvidence:
-        """Say what types it multiplied and made."""
+    def evidence(self, grids: Mapping[str, str]) -> LayerEvidence:
+        """Say what types it multiplied and made; or what both operands were just dequantised from."""
         assert self.result is not None, "it has run"
         dtypes = {array.dtype.name for array in (*self.operands, self.result)}
+        names = set(self.node.onnx_node.input[:2])
+        if names <= grids.keys():
+            dtypes = {grids[name] for name in names}
         return LayerEvidence(
             name=self.node.onnx_node.name,
             operation=self.node.op_type,

@@ -8,6 +8,7 @@ option `bf16=typed` it is a file whose types are bf16.
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggbench.artefacts.artefact import Artefact
+from vggbench.artefacts.quantization import LAYOUTS
 from vggbench.backends.base import (
     Available,
     Evidence,
@@ -27,16 +29,22 @@ from vggbench.backends.base import (
     SessionContext,
     Support,
     Unavailable,
+    quantizer_layout,
     tensor_specs,
 )
+from vggbench.environment.cpu import multiplies_int8
 
-_HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+# What is not between quantisers of an int8 file is fp32.
+_HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32", "fp8": "f32"}
 _NOT_NATIVE = {
     "fp16": "OpenVINO on a CPU runs fp16 as bf16",
+    "int8": "this CPU has no instructions to multiply 8-bit numbers with (VNNI, AMX, or Arm's dot products)",
+    "fp8": "OpenVINO on a CPU emulates fp8: it computes in fp32 or bf16 between roundings to fp8",
     "tf32": "OpenVINO on a CPU has no tf32: it is a mode of NVIDIA's GPUs",
 }
 _PRECISION_NAMES = {"f32": "fp32", "bf16": "bf16", "f16": "fp16", "i8": "int8", "u8": "int8", "I8": "int8"}
-_WITHOUT_BIAS = "/WithoutBiases"  # what a convolution is called before its bias is fused into it
+# What a product is called before its bias, or the scales of its 8-bit operands, are fused into it.
+_FUSED = re.compile(r"(/WithoutBiases)?(/DequantizationMultiply)?$")
 _MAC_LAYERS = {"Convolution", "FullyConnected", "MatMul"}
 
 
@@ -45,7 +53,7 @@ class OpenVinoBackend:
 
     name = "openvino"
     artefact_kind = "onnx"
-    option_values: Mapping[str, tuple[str, ...]] = {"bf16": ("", "typed")}
+    option_values: Mapping[str, tuple[str, ...]] = {"bf16": ("", "typed"), "layout": ("", *LAYOUTS)}
 
     def availability(self, device: str) -> Available | Unavailable:
         """Import openvino and say its version."""
@@ -58,10 +66,10 @@ class OpenVinoBackend:
         return Available(str(openvino.__version__).split("-")[0])
 
     def supports(self, precision: str, device: str) -> Support:  # noqa: ARG002 - the CPU is the only device
-        """Ask the plugin: bf16 is listed among its optimisation capabilities where the CPU has it."""
+        """Ask the plugin: bf16 is listed among its optimisation capabilities where the CPU has it; int8 everywhere."""
         import openvino
 
-        if precision == "fp32":
+        if precision == "fp32" or (precision == "int8" and multiplies_int8()):
             return Support(True)
         capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if precision == "bf16":
@@ -72,7 +80,7 @@ class OpenVinoBackend:
     def file_form(self, precision: str, options: Options) -> FileForm:
         """Go by the hint on the fp32 file for bf16, as users do; by the file's types where they are asked for."""
         hinted = precision == "bf16" and options.get("bf16") != "typed"
-        return FileForm("fp32" if hinted else precision)
+        return FileForm("fp32" if hinted else precision, quantizer_layout(precision, options))
 
     def open(
         self,
@@ -181,7 +189,7 @@ class OpenVinoSession(SessionContext):
             product = products.get(name)
             times.append(
                 LayerTime(
-                    name=name.removesuffix(_WITHOUT_BIAS),
+                    name=_FUSED.sub("", name),
                     operation=f"{node.node_type}:{node.exec_type}",
                     macs=product.layer_evidence().macs if product else 0,
                     weights=product.weights if product else 0,

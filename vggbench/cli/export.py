@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 import typer
 
 from vggbench.artefacts.onnx_form import BF16_OPSET, DEFAULT_OPSET, OPSETS, OnnxForm, default_opset
-from vggbench.cli.options import JsonOption, KeepFp32Option, split_commas
+from vggbench.cli.options import (
+    CalibrationMethodOption,
+    CalibrationOption,
+    JsonOption,
+    KeepFp32Option,
+    split_commas,
+)
 from vggbench.cli.planning import ExportsOption, takes_model
 from vggbench.cli.progress import say
 from vggbench.cli.room import announce_need
@@ -30,11 +36,21 @@ _FILE = "File"
 
 FormatOption = Annotated[Literal["onnx"], typer.Option("--format", help="What to write.", rich_help_panel=_FILE)]
 PrecisionOption = Annotated[
-    Literal["fp32", "fp16", "bf16"],
+    Literal["fp32", "fp16", "bf16", "int8", "fp8"],
     typer.Option(
         "--precision",
         help="Of the file's types; its input and outputs are fp32. Weights that a type is too small for are counted, "
         "and refused where they would be infinite.",
+        rich_help_panel=_FILE,
+    ),
+]
+LayoutOption = Annotated[
+    Literal["ort", "trt"] | None,
+    typer.Option(
+        "--layout",
+        help="Where the quantisers of an int8 file stand: as ONNX Runtime and OpenVINO want them on a CPU (ort, the "
+        "default), or as TensorRT does (trt), which fp8 files have.",
+        show_default=False,
         rich_help_panel=_FILE,
     ),
 ]
@@ -73,6 +89,9 @@ def export(
     file_format: FormatOption = "onnx",  # noqa: ARG001 - the one there is; scripts can already name it
     precision: PrecisionOption = "fp32",
     keep_fp32: KeepFp32Option = None,
+    calibration: CalibrationOption = None,
+    calibration_method: CalibrationMethodOption = None,
+    layout: LayoutOption = None,
     opset: OpsetOption = None,
     fold_batch_norm: FoldOption = True,
     external_data: ExternalDataOption = True,
@@ -83,6 +102,8 @@ def export(
 
     A file that exists already is found again. A variant that fails does not stop the others.
     """
+    from vggbench.artefacts.calibration import quantization
+
     names = _names(shape.pop("variant"))
     form = OnnxForm(
         opset=default_opset(precision) if opset is None else opset,
@@ -90,6 +111,7 @@ def export(
         external_data=external_data,
         precision=precision,
         keep_fp32=tuple(sorted({*split_commas(keep_fp32)})),
+        **quantization(precision, layout, calibration, calibration_method),
     )
     jobs = _Jobs(shape, exports, form)
     jobs.read(names)

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from vggbench.artefacts.quantization import DEFAULT_METHOD, METHODS
 from vggbench.errors import RequestError
 from vggbench.models.configs import Head, LocalResponseNormReading
 from vggbench.models.spec import Outputs
@@ -125,6 +126,27 @@ KeepFp32Option = Annotated[
         metavar="LAYER",
         help="A convolution or linear layer that stays fp32 in an fp16 or bf16 file, as features.0 (`vggbench show` "
         "has the names). Repeatable, and a,b,c.",
+        show_default=False,
+        rich_help_panel="File",
+    ),
+]
+CalibrationOption = Annotated[
+    str | None,
+    typer.Option(
+        "--calibration",
+        metavar="DIR|synthetic",
+        help="Images that the ranges of an int8 or fp8 file's activations are taken from: a folder of photographs with "
+        "a sub-folder a class, CIFAR-10, or synthetic ones, as rows then say. Needed where such a precision is named.",
+        show_default=False,
+        rich_help_panel="File",
+    ),
+]
+CalibrationMethodOption = Annotated[
+    str | None,
+    typer.Option(
+        "--calibration-method",
+        metavar="NAME",
+        help=f"How: {', '.join(METHODS)}. {DEFAULT_METHOD} without it.",
         show_default=False,
         rich_help_panel="File",
     ),

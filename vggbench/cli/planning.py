@@ -12,6 +12,8 @@ import typer
 
 from vggbench.cli.options import (
     BatchNormOption,
+    CalibrationMethodOption,
+    CalibrationOption,
     ClassifierWidthOption,
     ConfigOption,
     HeadOption,
@@ -167,6 +169,8 @@ def choose_cells(
     backend: BackendsOption = None,
     precision: PrecisionsOption = None,
     keep_fp32: KeepFp32Option = None,
+    calibration: CalibrationOption = None,
+    calibration_method: CalibrationMethodOption = None,
     batch_size: BatchSizesOption = None,
     device: DeviceOption = None,
     threads: ThreadsOption = None,
@@ -181,6 +185,8 @@ def choose_cells(
         "backend": split_commas(backend),
         "precision": split_commas(precision),
         "keep_fp32": split_commas(keep_fp32),
+        "calibration": calibration,
+        "calibration_method": calibration_method,
         "batch_size": _whole_numbers(batch_size) if batch_size else None,
     }
     return CellChoice(chosen, device, threads, plan)

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from vggbench.parity.bisect import Bisection, Depth
     from vggbench.results.columns import Row
 
-_HEADINGS = ("variant", "backend", "precision", "batch", "error", "tolerance", "cosine", "top-1", "ran", "verdict")
+_HEADINGS = (
+    *("variant", "backend", "precision", "batch", "error", "tolerance", "quantised", "cosine", "top-1", "ran"),
+    "verdict",
+)
 
 
 _DEPTHS = ("depth", "layer", "operation", "error", "tolerance", "own error", "allowed", "")
@@ -119,6 +122,7 @@ def _texts(row: Row) -> tuple[str, ...]:
         str(row.batch_size),
         f"{row.parity_error:.1e}" if row.parity_error is not None else "",
         f"{row.parity_tolerance:.1e}" if row.parity_tolerance is not None else "",
+        f"{row.quantization_error:.1e}" if row.quantization_error is not None else "",
         f"{row.parity_cosine:.6f}" if row.parity_cosine is not None else "",
         f"{row.top1_agreement:.0%}" if row.top1_agreement is not None else "",
         row.precision_ran or "",

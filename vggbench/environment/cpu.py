@@ -23,6 +23,10 @@ PRECISION_FLAGS = (
 )
 
 
+# Those that multiply 8-bit numbers and sum their products in 32 bits, without a step in 16 bits that may overflow.
+_INT8_FLAGS = {"avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm"}
+
+
 @dataclass(frozen=True, slots=True)
 class CpuInfo:
     """What `/proc/cpuinfo` says: the model's name ('' if it has none), all flags, and (package, core) by CPU."""
@@ -153,6 +157,12 @@ def precision_flags(root: Path = Path("/")) -> tuple[str, ...] | None:
     """Return those of `PRECISION_FLAGS` that the processor has; None where the system does not list them."""
     flags = parse_cpuinfo(read_text(root / "proc/cpuinfo")).flags
     return tuple(flag for flag in PRECISION_FLAGS if flag in flags) if flags else None
+
+
+def multiplies_int8(root: Path = Path("/")) -> bool:
+    """Say whether the processor has instructions for products of 8-bit numbers; yes where the system does not tell."""
+    flags = precision_flags(root)
+    return flags is None or not _INT8_FLAGS.isdisjoint(flags)
 
 
 def is_virtual(root: Path = Path("/")) -> bool | None:

@@ -19,6 +19,8 @@ class ParityRecord:
     Attributes:
         passing_tolerance: the smallest tolerance these outputs would have passed.
         artefact_sha256: of the files that this session was opened on.
+        quantization_error: against the network before it was quantised; None where it was not, or in journals from
+            before it was kept.
     """
 
     passed: bool
@@ -28,6 +30,7 @@ class ParityRecord:
     outputs_compared: int
     passing_tolerance: float | None
     artefact_sha256: str
+    quantization_error: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("signal_error", "cosine", "top1_agreement") if self.metrics is not None else ():

@@ -56,7 +56,8 @@ class RoundRequest:
         backend, device, precision, batch_size, threads, options: what is opened.
         in_flight: slots of the throughput session.
         artefact: `Artefact.to_json`.
-        reference: path of the npz file with `inputs` (float32 NCHW) and `logits` (float64).
+        reference: path of the npz file with `inputs` (float32 NCHW) and `logits` (float64); of a quantised network also
+            `exact_logits`, what it gave before.
         reference_sha256: that file's hash.
         tolerance: largest error relative to the signal that passes.
         timing: how long each part takes.

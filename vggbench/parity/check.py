@@ -15,6 +15,7 @@ from vggbench.parity.tolerance import LARGEST
 
 # Outputs that vary this much less than the reference's ignore their input; a correct backend's vary as the reference's.
 _CONSTANT_SHARE = 0.01
+_REMEDY = "give --calibration real images, try another --calibration-method, or take a wider precision"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +28,8 @@ class Verdict:
         metrics: None where nothing could be measured (no outputs, a wrong shape, a reference without a signal).
         tolerance: what `metrics.signal_error` was held against.
         outputs_compared: number of images' outputs that were compared, repeated images counted.
+        quantization_error: of a quantised network, the error against the network as it was before, relative to that
+            one's signal; None where nothing was quantised.
     """
 
     passed: bool
@@ -34,6 +37,7 @@ class Verdict:
     metrics: Metrics | None
     tolerance: float
     outputs_compared: int
+    quantization_error: float | None = None
 
 
 def check(
@@ -41,12 +45,16 @@ def check(
     reference: NDArray[np.float64],
     tolerance: float,
     images: NDArray[np.integer] | None = None,
+    exact: NDArray[np.float64] | None = None,
 ) -> Verdict:
     """Judge observed outputs `(rows, classes)` against the reference's `(images, classes)`.
 
     The error of all outputs together must be within the tolerance, and that of each single one within `IMAGE_ALLOWANCE`
     times it: one wrong image in a large batch hardly moves the sum. Neither may be wider than `LARGEST`, so that a wide
     tolerance lets neither an output without signal pass nor that of another image. `images` as in `metrics.compare`.
+
+    Where the reference is that of a quantised network, `exact` are the outputs of the network before: how far they are
+    decides nothing, unless the whole signal is lost.
     Raises `ValueError` for a tolerance that is not positive.
     """
     if not tolerance > 0:
@@ -58,8 +66,16 @@ def check(
     metrics = compare(observed, reference, images)
     expected = reference if images is None else reference[images]
     reasons = _reasons(np.asarray(observed, dtype=np.float64), expected, metrics, min(tolerance, LARGEST))
+    cost = None if exact is None or not has_signal(exact) else compare(observed, exact, images).signal_error
+    if cost is not None and cost >= LARGEST:
+        reasons += (f"quantisation cost {cost:.3g} of the signal: all of it may be lost; {_REMEDY}",)
     return Verdict(
-        passed=not reasons, reasons=reasons, metrics=metrics, tolerance=tolerance, outputs_compared=len(observed)
+        passed=not reasons,
+        reasons=reasons,
+        metrics=metrics,
+        tolerance=tolerance,
+        outputs_compared=len(observed),
+        quantization_error=cost,
     )
 
 

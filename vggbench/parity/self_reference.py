@@ -38,6 +38,7 @@ from vggbench.parity.reference import REFERENCE_FILE
 
 if TYPE_CHECKING:
     import onnx
+    from onnx.reference.op_run import OpRun
 
 SCHEME = 1  # raised when the same file and images would give other arrays
 # What ONNX's reference implementation was seen to raise, or numpy below it, for a graph that it cannot evaluate.
@@ -171,12 +172,19 @@ def observe(
     return np.concatenate(parts)[: len(inputs)], layers
 
 
-def evaluator(model: onnx.ModelProto, names: Sequence[str]) -> Callable[[Mapping[str, Any]], dict[str, NDArray[Any]]]:
-    """Return a function of a graph's inputs that gives the values of those names, in float64; it uses up the graph."""
+def evaluator(
+    model: onnx.ModelProto, names: Sequence[str], operators: Sequence[type[OpRun]] = ()
+) -> Callable[[Mapping[str, Any]], dict[str, NDArray[Any]]]:
+    """Return a function of a graph's inputs that gives the values of those names, in float64; it uses up the graph.
+
+    `operators` are used in place of ONNX's own of the same name. Stored weights are dequantised once.
+    """
     from onnx.reference import ReferenceEvaluator
 
+    own = [local_response_norm(), *operators]
     constants = _take_constants(model.graph)
-    computer = ReferenceEvaluator(model, new_ops=[local_response_norm()])
+    _take_settled(model, constants, own)
+    computer = ReferenceEvaluator(model, new_ops=own)
 
     def compute(inputs: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
         feeds = constants | {name: _widened(value) for name, value in inputs.items()}
@@ -204,6 +212,22 @@ def _take_constants(graph: onnx.GraphProto) -> dict[str, NDArray[Any]]:
         else:
             graph.node.append(_without_narrowing(node))
     return constants
+
+
+def _take_settled(model: onnx.ModelProto, constants: dict[str, NDArray[Any]], operators: list[type[OpRun]]) -> None:
+    """Take the dequantisers of stored numbers out of a graph, and add what they make to its constants."""
+    from onnx.reference import ReferenceEvaluator
+
+    nodes = list(model.graph.node)
+    del model.graph.node[:]
+    for node in nodes:
+        if node.op_type == "DequantizeLinear" and node.input[0] in constants:
+            computer = ReferenceEvaluator(node, new_ops=operators)
+            (values,) = computer.run(None, {name: constants[name] for name in node.input})
+            constants[node.output[0]] = np.asarray(values)
+            del constants[node.input[0]]
+        else:
+            model.graph.node.append(node)
 
 
 def _floats() -> tuple[int, ...]:

@@ -36,6 +36,17 @@ is the nearest, and its error is `sqrt((N - 1) / N)` of the signal: 0.935 for 8 
 fewest that have a signal. At or above that an output may have nothing to do with its input; one image's output alone
 may then be another's, whose distance is about `sqrt(2)` of the signal, and is held to the same.
 
+int8 and fp8. What a quantised file computes is held against its own graph, whose grids are far coarser than any
+arithmetic between them: a correct backend departs where a value near the middle of two numbers of a grid falls to the
+other side, by the last bit of a sum or because of what has fallen otherwise before. A shift of d steps before a
+rounding lets a share |d| of the values fall one step aside, which is `sqrt(|d|)` steps in the root mean square and more
+than d: over a few layers the roundings of two correct backends become as different as those of unrelated numbers,
+`sqrt(1/6)` of a step, and no further. `quantized_reference` perturbs every rounding by a number uniform within half a
+step, which moves a result by half a step in the root mean square: a little more than that. Its `spread`, the distance
+of the perturbed outputs, is hence what a correct backend's error comes up to and does not exceed by more than the
+scatter of one network, `SPREAD_MARGIN`. Relative to the signal it is already. No roundoff is added: fp32's is thousands
+of times smaller.
+
 Seen on a CPU, tolerance over error, with PyTorch, ONNX Runtime and OpenVINO: untrained networks of 5 to 16 layers, fp32
 6 to 40, bf16 5 to 12; vgg16_bn at 224 pixels, fp32 9 to 27, bf16 5 to 7. Small trained networks with batch norm, on
 images unlike those they learned: fp32 5, bf16 2.4 at the least with the layers' amplifications, and bf16 0.8 with the
@@ -71,6 +82,8 @@ ARITHMETIC: Mapping[str, Arithmetic] = {
 ROUNDING = 1 / math.sqrt(8 * math.log(2))  # root mean square of one rounding, in unit roundoffs
 ROUNDINGS_PER_LAYER = 4  # weights, output, and where batch norm is not fused its parameters and its output
 MARGIN = 4.0  # Winograd's F(4x4, 3x3) in every layer costs 3.6
+SPREAD_MARGIN = 1.5  # for the scatter of one draw of roundings about another
+LEAST_SPREAD = 2.0**-20  # no tolerance is 0: roundings of fp32 outputs
 LARGEST = math.sqrt(1 / 2)  # the error of the best output that ignores its input, over any number of images
 
 
@@ -89,6 +102,13 @@ def tolerance(precision: str, reduction_lengths: Sequence[int], amplification: f
     kept_share_of_norm = gains[-1] * math.hypot(*shares)
     kept_share_of_signal = math.hypot(*(gain * share for gain, share in zip(gains, shares, strict=True)))
     return min(MARGIN * max(kept_share_of_norm, kept_share_of_signal), LARGEST)
+
+
+def spread_tolerance(spread: float) -> float:
+    """Return the largest `Metrics.signal_error` that a correct backend has on a quantised file of this spread."""
+    if not spread >= 0:
+        raise ValueError(f"a spread is not below 0, as {spread} is")
+    return min(max(SPREAD_MARGIN * spread, LEAST_SPREAD), LARGEST)
 
 
 def expected_error(precision: str, reduction_lengths: Sequence[int]) -> float:

@@ -10,6 +10,7 @@ from typing import Annotated
 
 from pydantic import Discriminator, Field, Tag
 
+from vggbench.artefacts.quantization import identity_of, shown_options
 from vggbench.data.source import DataSource
 from vggbench.errors import RequestError
 from vggbench.models.network_file import NetworkFile
@@ -72,14 +73,14 @@ class Cell:
         if self.source:
             identity["source"] = self.source.sha256
         if self.export_options:
-            identity["export_options"] = dict(self.export_options)
+            identity["export_options"] = identity_of(self.export_options)
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
     def title(self) -> str:
         """A short name for progress and errors."""
         words = [self.spec.variant, self.backend, *format_options(self.options), self.precision]
-        words += format_options(self.export_options)
+        words += format_options(shown_options(self.export_options))
         return " ".join([*words, f"batch {self.batch_size}", *([f"replica {self.replica}"] if self.replica else [])])
 
 

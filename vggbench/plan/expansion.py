@@ -11,7 +11,16 @@ from functools import cache
 from itertools import product
 from typing import Protocol
 
+from vggbench.artefacts.calibration import choose_calibration
 from vggbench.artefacts.onnx_form import KEEP_FP32, TYPED_PRECISIONS, check_layers
+from vggbench.artefacts.quantization import (
+    CALIBRATION,
+    DEFAULT_METHOD,
+    NO_CALIBRATION,
+    QUANTIZED_PRECISIONS,
+    SYNTHETIC,
+    Calibration,
+)
 from vggbench.backends.base import DEFAULT_PRECISIONS, PRECISIONS, Backend
 from vggbench.backends.registry import DEFAULT_BACKENDS, check_options, find_backend
 from vggbench.errors import NothingToJudge, RequestError
@@ -56,9 +65,9 @@ def expand(
     """
     cells: dict[str, Cell] = {}
     # All of them before the first probe, which takes seconds.
-    checked = [(selection, _checked_specs(selection)) for selection in selections]
-    for selection, specs in checked:
-        found = list(_expand_one(selection, specs, device, threads, probe))
+    checked = [(selection, _checked_specs(selection), _calibration(selection)) for selection in selections]
+    for selection, specs, calibration in checked:
+        found = list(_expand_one(selection, specs, calibration, device, threads, probe))
         _check_effect(selection, found)
         cells |= {cell.id: cell for cell in found if cell.id not in cells}
     if not cells:
@@ -115,11 +124,35 @@ def _check_kept(selection: Selection, spec: Network) -> None:
 
 def _check_effect(selection: Selection, cells: Sequence[Cell]) -> None:
     """Refuse an option of the export that no cell heeds: its rows would look as if one had."""
-    if selection.keep_fp32 and cells and not any(cell.export_options for cell in cells):
+    heeded = {name for cell in cells for name in cell.export_options}
+    asked = selection.calibration is not None or selection.calibration_method is not None
+    if asked and cells and CALIBRATION not in heeded:
+        raise RequestError(
+            f"images calibrate files of {' or '.join(QUANTIZED_PRECISIONS)}, and none of the cells opens one; name "
+            "such a precision and a backend that opens ONNX files"
+        )
+    if selection.keep_fp32 and cells and KEEP_FP32 not in heeded:
         raise RequestError(
             f"layers are kept in fp32 in files of {' or '.join(TYPED_PRECISIONS)}, and none of the cells opens one; "
             "name such a precision and a backend that goes by the file's types"
         )
+
+
+def _calibration(selection: Selection) -> Calibration:
+    """Return what int8 and fp8 files are calibrated with: synthetic images where they, or no precisions, are named.
+
+    `RequestError` where such a precision is asked for by name and nothing is said of images, and for images that are
+    not there.
+    """
+    where, names = selection.calibration, [name for name in selection.precision if name in QUANTIZED_PRECISIONS]
+    if where is None and names and any(_opens_onnx(backend) for backend in selection.backend or DEFAULT_BACKENDS):
+        raise RequestError(NO_CALIBRATION.format(precision=names[0]))
+    method = DEFAULT_METHOD if selection.calibration_method is None else selection.calibration_method
+    return choose_calibration(SYNTHETIC if where is None else where, method)
+
+
+def _opens_onnx(backend: str) -> bool:
+    return find_backend(parse_backend(backend)[0]).artefact_kind == "onnx"
 
 
 def _check_batch_sizes(sizes: Iterable[int]) -> None:
@@ -129,36 +162,51 @@ def _check_batch_sizes(sizes: Iterable[int]) -> None:
 
 
 def _expand_one(
-    selection: Selection, specs: list[Network], device: str, threads: int, probe: Callable[[str], Probe]
+    selection: Selection,
+    specs: list[Network],
+    calibration: Calibration,
+    device: str,
+    threads: int,
+    probe: Callable[[str], Probe],
 ) -> Iterable[Cell]:
     openable = [name for name in DEFAULT_BACKENDS if any(not _closed(name, spec) for spec in specs)]
     backends = selection.backend or openable
     usable = list(_backends(backends, device, probe, asked=bool(selection.backend)))
-    for spec, (name, options, known) in product(specs, usable):
-        closed = _closed(name, spec)
+    for spec, (backend, options, known) in product(specs, usable):
+        closed = _closed(backend, spec)
         if closed and not selection.backend:
             continue
-        native = [precision for precision in DEFAULT_PRECISIONS if not known.precisions.get(precision, "unknown")]
+        unsupported: dict[str, str] = {name: closed or _unsupported(name, spec, known, backend) for name in PRECISIONS}
+        native = [precision for precision in DEFAULT_PRECISIONS if not unsupported[precision]]
         for precision, size in product(selection.precision or native, selection.batch_sizes(spec)):
             yield Cell(
                 spec=spec,
-                backend=name,
+                backend=backend,
                 options=options,
                 precision=precision,
                 device=device,
                 batch_size=size,
                 threads=threads,
                 in_flight=_in_flight(threads),
-                unsupported=closed or known.precisions.get(precision, f"{name} does not know {precision}"),
-                export_options=_export_options(selection, find_backend(name), precision, options),
+                unsupported=unsupported[precision],
+                export_options=_export_options(selection, calibration, find_backend(backend), precision, options),
             )
 
 
+def _unsupported(precision: str, spec: Network, known: Probe, backend: str) -> str:
+    """Return why a precision is not run; empty if it is."""
+    if isinstance(spec, NetworkFile) and precision in QUANTIZED_PRECISIONS:
+        return "an ONNX file is opened as it is; networks of vggbench's own are quantised"
+    return known.precisions.get(precision, f"{backend} does not know {precision}")
+
+
 def _export_options(
-    selection: Selection, backend: Backend, precision: str, options: Mapping[str, str]
+    selection: Selection, calibration: Calibration, backend: Backend, precision: str, options: Mapping[str, str]
 ) -> dict[str, str]:
     """Return what else decides the file that a backend opens for a precision."""
     opened = backend.file_form(precision, options).precision if backend.artefact_kind == "onnx" else "fp32"
+    if opened in QUANTIZED_PRECISIONS:
+        return calibration.options
     if opened in TYPED_PRECISIONS and selection.keep_fp32:
         return {KEEP_FP32: ",".join(sorted(set(selection.keep_fp32)))}
     return {}

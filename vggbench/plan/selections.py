@@ -37,6 +37,8 @@ class Selection(BaseModel):
     backend: Annotated[list[str], Many] = Field(default_factory=list, min_length=1)
     precision: Annotated[list[str], Many] = Field(default_factory=list, min_length=1)
     keep_fp32: Annotated[list[str], Many] = Field(default_factory=list, min_length=1)  # together, not one a cell
+    calibration: str | None = None
+    calibration_method: str | None = None
     batch_size: Annotated[list[int], Many] = Field(default=[1], min_length=1)
     batch_norm: bool | None = None
     local_response_norm: str | None = None

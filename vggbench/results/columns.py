@@ -27,7 +27,8 @@ class Row:
     precision: str | None = _column("Precision that was asked for.")
     export_options: str | None = _column(
         "What else decides the file that was opened, as `name=value`, separated by spaces: `keep_fp32` names the "
-        "layers that stay fp32."
+        "layers that stay fp32; `calibration`, `calibration_method` and `calibration_images` say what the ranges of an "
+        "int8 or fp8 file are from, and for other images than synthetic ones their hash."
     )
     device: str | None = _column("Device that was asked for.")
     batch_size: int | None = _column("Images in a request.")
@@ -131,9 +132,13 @@ class Row:
     pinned_cpus: str | None = _column("CPUs that the worker's threads were kept to; empty if they were not.")
     reference: str | None = _column(
         "What outputs are held against: `float64 module` is PyTorch's network in float64; `against itself` is the ONNX "
-        "file that was given, evaluated in float64 without optimisation."
+        "file that was given, evaluated in float64 without optimisation; `quantised file in float64` is the int8 or "
+        "fp8 file's own graph, so that what quantisation costs is not taken for an error of the backend."
     )
     parity_error: float | None = _column("Largest error of a session, relative to what the inputs change.")
+    quantization_error: float | None = _column(
+        "The same against PyTorch's network in float64: what quantisation cost; empty where nothing was quantised."
+    )
     parity_tolerance: float | None = _column("Largest such error that passes.")
     parity_cosine: float | None = _column("Smallest cosine of a session's centred outputs with the reference's.")
     top1_agreement: float | None = _column("Share of images with the reference's class; empty if all share one.")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vggbench.artefacts.onnx_form import KEEP_FP32
+from vggbench.artefacts.quantization import CALIBRATION, SYNTHETIC
 from vggbench.backends.registry import ORACLES
 from vggbench.measure.records import InputRecord, RoundRecord, SessionRecord, gave_up
 from vggbench.measure.validity import Finding, judge_evidence
@@ -137,6 +138,10 @@ def notes(cell: Cell, finished: Sequence[RoundRecord]) -> list[str]:
     texts = []
     if timed and cell.backend in ORACLES:
         texts.append(f"{cell.backend} is an oracle, not an engine: its times are those of the evaluation in numpy")
+    if finished and cell.export_options.get(CALIBRATION) == SYNTHETIC:
+        texts.append(
+            "calibrated with SYNTHETIC images: what it costs in accuracy on photographs is not known; --calibration DIR"
+        )
     if again := sum(record.attempt > 1 for record in finished):
         texts.append(f"{again} of {len(finished)} rounds failed before and were measured when tried again")
     if timed and not cell.unsupported and len(finished) < DEFAULT_ROUNDS:

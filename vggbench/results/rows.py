@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from vggbench.artefacts.quantization import QUANTIZED_PRECISIONS, shown_options
 from vggbench.data.source import SYNTHETIC
 from vggbench.measure.disturbance import judge_disturbance
 from vggbench.measure.records import RoundRecord
@@ -65,10 +66,11 @@ def _row(info: RunInfo, planned_rounds: int, cell: Cell, records: Sequence[Round
 def _identity(info: RunInfo, cell: Cell, prepared: Prepared) -> dict[str, Any]:
     return {
         **_network(cell.spec),
+        **({"reference": "quantised file in float64"} if cell.precision in QUANTIZED_PRECISIONS else {}),
         "backend": cell.backend,
         "options": " ".join(format_options(cell.options)) or None,
         "precision": cell.precision,
-        "export_options": " ".join(format_options(cell.export_options)) or None,
+        "export_options": " ".join(format_options(shown_options(cell.export_options))) or None,
         "device": cell.device,
         "batch_size": cell.batch_size,
         "replica": cell.replica or None,
@@ -142,6 +144,7 @@ def _proof(records: Sequence[RoundRecord]) -> dict[str, Any]:
         "artefact_sha256": _only(session.artefact_sha256 for session in sessions),
         "verified_sha256": _only(parity.artefact_sha256 for parity in parities),
         "parity_error": _extreme(max, (metric["signal_error"] for metric in metrics)),
+        "quantization_error": _extreme(max, (parity.quantization_error for parity in parities)),
         "parity_cosine": _extreme(min, (metric["cosine"] for metric in metrics)),
         "top1_agreement": _extreme(min, (metric["top1_agreement"] for metric in metrics)),
     }
