@@ -71,7 +71,7 @@ def test_tf32_is_proven_by_what_ran_like_any_other():
 def test_fp16_is_native_where_the_cpus_own_flags_say_so(
     monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...], native: bool
 ):
-    monkeypatch.setattr("vggbench.backends.torch_eager.precision_flags", lambda: flags)
+    monkeypatch.setattr("vggbench.environment.cpu.precision_flags", lambda root: flags)
     monkeypatch.setattr("vggbench.backends.torch_eager._onednn_supports", lambda precision: True)
     support = TorchBackend().supports("fp16", "cpu")
     assert support.supported == native

@@ -9,8 +9,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from vggbench.artefacts import onnx
+from vggbench.artefacts import onnx, precision
 from vggbench.artefacts.artefact import Artefact, check_files
+from vggbench.artefacts.manifest import read_manifest
 from vggbench.artefacts.onnx_form import OnnxForm
 from vggbench.artefacts.store import read_artefact
 from vggbench.cli import export as command
@@ -56,6 +57,7 @@ def asked(monkeypatch):
         )
 
     monkeypatch.setattr(onnx, "onnx_artefact", artefact)
+    monkeypatch.setattr(precision, "typed_artefact", artefact)
     return noted, failures
 
 
@@ -191,6 +193,43 @@ def test_as_json(invoke, asked):
     assert [good[name] for name in wanted] == ["vgg11", "ok", "fp32", 224, "0" * 64, 0.0, 1.5]
     assert bad == {"variant": "vgg13", "status": "failed", "reasons": "no"}
     assert result.exit_code == 5
+
+
+@pytest.mark.parametrize(("name", "opset"), [("fp32", 20), ("fp16", 20), ("bf16", 22)])
+def test_a_precision_has_the_opset_that_it_needs(invoke, asked, name, opset):
+    noted, _failures = asked
+    invoke("--variant", "vgg11_bn", "--precision", name)
+    ((_spec, _exports, rest),) = noted
+    assert rest["form"] == OnnxForm(precision=name, opset=opset)
+
+
+def test_layers_that_stay_fp32_reach_the_exporter(invoke, asked):
+    noted, _failures = asked
+    layers = ("--keep-fp32", "features.0,classifier.6", "--keep-fp32", "features.0")
+    invoke("--variant", "vgg11", "--precision", "bf16", "--opset", "23", *layers)
+    ((_spec, _exports, rest),) = noted
+    assert rest["form"] == OnnxForm(precision="bf16", opset=23, keep_fp32=("classifier.6", "features.0"))
+
+
+def test_a_layer_that_is_none_is_one_failure_of_many(invoke, asked):
+    noted, _failures = asked
+    result = invoke("--variant", "vgg11,vgg13", "--precision", "fp16", "--keep-fp32", "features.2")
+    assert [spec.variant for spec in specs(noted)] == ["vgg13"]
+    assert "failed: vgg11: vgg11 has no layer 'features.2' to keep in fp32; did you mean features." in result.stderr
+    assert result.exit_code == 2
+
+
+@pytest.mark.slow
+def test_what_a_type_was_too_small_for_is_said(invoke, tmp_path):
+    arguments = (*NARROW, "--exports", str(tmp_path), "--precision", "fp16")
+    result = invoke(*arguments)
+    (note,) = [line for line in result.stderr.splitlines() if "of" in line and "weights" in line]
+    path = Path(result.stdout.strip())
+    counts = read_manifest(path.parent).facts["rounding"]
+    assert f"custom: of {counts['weights']} weights" in note
+    assert f"{counts['became_subnormal']} lost digits as subnormal numbers in fp16; most in " in note
+    (record,) = json.loads(invoke(*arguments, "--json").stdout)
+    assert (record["precision"], record["rounding"]) == ("fp16", counts)
 
 
 def test_a_terminal_gets_a_bar(asked, monkeypatch, capsys):

@@ -84,7 +84,7 @@ def test_a_run_on_real_backends(tmp_path: Path):
 def test_an_export(tmp_path: Path):
     kills = 30 if OFTEN else 5
     moments = Random(20140904)
-    command = ("export", *ARGUMENTS, "--exports", tmp_path)
+    command = ("export", *ARGUMENTS, "--precision", "fp16", "--exports", tmp_path)
     done = left = whole = 0
     while done < kills:
         done += kill_at_random(begin(*command), moments, ("", "[1/1] custom", "[1/1] custom"), 2.5)
@@ -92,7 +92,7 @@ def test_an_export(tmp_path: Path):
         artefacts = list(tmp_path.glob("*/[!.]*"))
         for folder in artefacts:
             check_files(read_artefact(folder))  # whatever is there under its name is whole
-        if len(artefacts) == 2:  # weights and ONNX: nothing is left to be killed in
+        if len(artefacts) == 3:  # weights, fp32 and fp16: nothing is left to be killed in
             whole += 1
             for folder in artefacts:
                 folder.rename(tmp_path / f"{whole}-{folder.name}")

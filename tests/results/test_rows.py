@@ -138,6 +138,13 @@ def test_under_six_rounds_there_is_no_interval_and_a_reason(count: int):
     assert (row.status, row.reasons) == ("ok", f"no interval: {count} rounds, 6 are needed")
 
 
+def test_times_of_an_oracle_are_said_to_be_no_engines():
+    cell = fake_cell(backend="onnx-reference")
+    row = row_of(rounds(cell, SIX), cell)
+    assert row.status == "ok"
+    assert row.reasons == "onnx-reference is an oracle, not an engine: its times are those of the evaluation in numpy"
+
+
 def test_rounds_that_are_missing_are_a_finding():
     row = row_of(rounds(CELL, SIX[:2]))
     assert row.status == "failed"

@@ -115,14 +115,14 @@ def read_parts(
     `places` are the first byte of each and the one behind the last. A large part comes in several pieces, each valid
     until the next. Raises `ArtefactError` where the file ends inside a part.
     """
-    end = 0
+    end, ordered = 0, sorted(places.items(), key=lambda item: item[1])
     for block in read_blocks(path):
         digest.update(block)
         start, end = end, end + len(block)
-        for name, (first, last) in places.items():
+        for name, (first, last) in ordered:
             if first < end and last > start:
                 yield name, block[max(first - start, 0) : last - start]
-    for name, (_first, last) in places.items():
+    for name, (_first, last) in ordered:
         if last > end:
             raise ArtefactError(f"{path}: the file ends inside {name}; remove its folder and export again")
 

@@ -34,7 +34,7 @@ from vggbench.backends.base import (
     quantizer_layout,
     tensor_specs,
 )
-from vggbench.environment.cpu import multiplies_int8
+from vggbench.environment.cpu import has_arithmetic
 from vggbench.models.layers import Layer, mac_layers
 from vggbench.models.network_file import NetworkFile, network_from_json
 
@@ -74,7 +74,7 @@ class OnnxRuntimeBackend:
 
     def supports(self, precision: str, device: str) -> Support:  # noqa: ARG002 - the CPU is the only device
         """Say yes to fp32, and to int8 where the CPU has instructions for it."""
-        if precision == "fp32" or (precision == "int8" and multiplies_int8()):
+        if precision == "fp32" or (precision == "int8" and has_arithmetic("int8")):
             return Support(True)
         return Support(False, f"ONNX Runtime's CPU provider {_NOT_NATIVE.get(precision, f'has no native {precision}')}")
 

@@ -1,8 +1,10 @@
 """OpenVINO on the CPU: opens an ONNX artefact.
 
 Its default precision on a CPU with bf16 instructions is bf16, also for an fp32 file: the hint is always given, and
-what each layer ran in is read back from the compiled model. So bf16 is a declared mode of the fp32 file; with the
-option `bf16=typed` it is a file whose types are bf16.
+what each layer ran in is read back from the compiled model. bf16 and fp16 are hints for the fp32 file, as OpenVINO is
+used. With the option `bf16=typed` a file of bf16 is opened with the hint for fp32, so that its own types decide: seen
+to be heeded, layer by layer. Those of an fp16 file are not: without the hint all of it is widened to fp32, with it no
+layer is left in fp32.
 """
 
 from __future__ import annotations
@@ -32,12 +34,11 @@ from vggbench.backends.base import (
     quantizer_layout,
     tensor_specs,
 )
-from vggbench.environment.cpu import multiplies_int8
+from vggbench.environment.cpu import has_arithmetic
 
-# What is not between quantisers of an int8 file is fp32.
-_HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32", "fp8": "f32"}
+_HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+_BY_TYPES = "f32"  # leaves a file's own types as they are; what is not between its quantisers is fp32
 _NOT_NATIVE = {
-    "fp16": "OpenVINO on a CPU runs fp16 as bf16",
     "int8": "this CPU has no instructions to multiply 8-bit numbers with (VNNI, AMX, or Arm's dot products)",
     "fp8": "OpenVINO on a CPU emulates fp8: it computes in fp32 or bf16 between roundings to fp8",
     "tf32": "OpenVINO on a CPU has no tf32: it is a mode of NVIDIA's GPUs",
@@ -66,21 +67,24 @@ class OpenVinoBackend:
         return Available(str(openvino.__version__).split("-")[0])
 
     def supports(self, precision: str, device: str) -> Support:  # noqa: ARG002 - the CPU is the only device
-        """Ask the plugin: bf16 is listed among its optimisation capabilities where the CPU has it; int8 everywhere."""
+        """Ask the plugin, which lists short types among its capabilities, and the CPU's own flags."""
         import openvino
 
-        if precision == "fp32" or (precision == "int8" and multiplies_int8()):
+        if precision == "fp32" or (precision == "int8" and has_arithmetic("int8")):
             return Support(True)
-        capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        if precision == "bf16":
-            native = "BF16" in capabilities
-            return Support(native, "" if native else "OpenVINO lists no BF16 among this CPU's capabilities")
+        if precision in ("fp16", "bf16"):
+            listed = precision.upper() in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+            if listed and has_arithmetic(precision):
+                return Support(True)
+            return Support(
+                False, f"OpenVINO runs {precision} as another type on this CPU, which has no arithmetic for it"
+            )
         return Support(False, _NOT_NATIVE.get(precision, f"OpenVINO on a CPU has no native {precision}"))
 
     def file_form(self, precision: str, options: Options) -> FileForm:
-        """Go by the hint on the fp32 file for bf16, as users do; by the file's types where they are asked for."""
-        hinted = precision == "bf16" and options.get("bf16") != "typed"
-        return FileForm("fp32" if hinted else precision, quantizer_layout(precision, options))
+        """Take the fp32 file, which a hint is for; a file of the precision's own types where no hint can say it."""
+        typed = precision in ("int8", "fp8") or (precision == "bf16" and options.get("bf16") == "typed")
+        return FileForm(precision if typed else "fp32", quantizer_layout(precision, options))
 
     def open(
         self,
@@ -91,10 +95,12 @@ class OpenVinoBackend:
         batch_size: int,
         threads: int,
         in_flight: int,
-        options: Options,  # noqa: ARG002 - there are none
+        options: Options,
     ) -> OpenVinoSession:
         """Compile for a static batch: one stream for latency, a stream per slot for throughput."""
-        return OpenVinoSession(artefact, precision, batch_size, threads, in_flight)
+        typed = self.file_form(precision, options).precision != "fp32"
+        hint = _BY_TYPES if typed else _HINTS[precision]
+        return OpenVinoSession(artefact, hint, batch_size, threads, in_flight)
 
 
 class OpenVinoSession(SessionContext):
@@ -102,7 +108,7 @@ class OpenVinoSession(SessionContext):
 
     timeline = "host"
 
-    def __init__(self, artefact: Artefact, precision: str, batch_size: int, threads: int, in_flight: int) -> None:
+    def __init__(self, artefact: Artefact, hint: str, batch_size: int, threads: int, in_flight: int) -> None:
         import openvino
 
         self.slots = in_flight
@@ -110,7 +116,7 @@ class OpenVinoSession(SessionContext):
         self._ov = openvino
         self._path = artefact.path
         self._settings: dict[str, Any] = {
-            "INFERENCE_PRECISION_HINT": _HINTS[precision],
+            "INFERENCE_PRECISION_HINT": hint,
             "PERFORMANCE_HINT": "LATENCY" if in_flight == 1 else "THROUGHPUT",
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": in_flight,

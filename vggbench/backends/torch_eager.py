@@ -27,7 +27,7 @@ from vggbench.backends.base import (
     Unavailable,
 )
 from vggbench.backends.torch_precision import fp32_means, read_switches, set_switches
-from vggbench.environment.cpu import precision_flags
+from vggbench.environment.cpu import has_arithmetic
 from vggbench.models.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
 # An option that no cell has: the name of the last layer to run, for the search for a layer that departs.
 UNTIL = "until"
-# Arithmetic of the CPU itself, by its own flags: x86's, and Arm's.
-_NATIVE_FLAGS = {"bf16": {"avx512_bf16", "amx_bf16", "bf16"}, "fp16": {"avx512_fp16", "amx_fp16", "asimdhp"}}
 
 
 class TorchBackend:
@@ -62,8 +60,8 @@ class TorchBackend:
         """Say no to a short type where oneDNN has no native instructions for it."""
         if precision == "fp32":
             return Support(True)
-        if precision in _NATIVE_FLAGS:
-            native = _onednn_supports(precision) and _has_instructions(precision)
+        if precision in ("fp16", "bf16"):
+            native = _onednn_supports(precision) and has_arithmetic(precision)
             return Support(native, "" if native else f"this CPU has no native {precision} instructions for oneDNN")
         if precision == "tf32":
             return Support(False, "PyTorch on a CPU has no tf32: it is a mode of NVIDIA's GPUs")
@@ -145,12 +143,6 @@ def _onednn_supports(precision: str) -> bool:
         "fp16": torch.ops.mkldnn._is_mkldnn_fp16_supported,
     }
     return bool(asks[precision]())
-
-
-def _has_instructions(precision: str) -> bool:
-    """Look among the CPU's own flags: oneDNN says yes where it would only emulate bf16 with AVX-512."""
-    flags = precision_flags()
-    return flags is None or not _NATIVE_FLAGS[precision].isdisjoint(flags)
 
 
 def _cast_products(module: torch.nn.Module, dtype: torch.dtype) -> None:

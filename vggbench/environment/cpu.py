@@ -21,10 +21,13 @@ PRECISION_FLAGS = (
     *("amx_tile", "amx_int8", "amx_bf16", "amx_fp16"),
     *("asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2", "svei8mm", "svebf16", "sme"),
 )
-
-
-# Those that multiply 8-bit numbers and sum their products in 32 bits, without a step in 16 bits that may overflow.
-_INT8_FLAGS = {"avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm"}
+# Of these, what computes in a short type, rather than only reading it; in int8, what sums products in 32 bits, without
+# a step in 16 bits that may overflow.
+_ARITHMETIC_FLAGS = {
+    "bf16": {"avx512_bf16", "amx_bf16", "bf16"},
+    "fp16": {"avx512_fp16", "amx_fp16", "asimdhp"},
+    "int8": {"avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm"},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,10 +162,13 @@ def precision_flags(root: Path = Path("/")) -> tuple[str, ...] | None:
     return tuple(flag for flag in PRECISION_FLAGS if flag in flags) if flags else None
 
 
-def multiplies_int8(root: Path = Path("/")) -> bool:
-    """Say whether the processor has instructions for products of 8-bit numbers; yes where the system does not tell."""
+def has_arithmetic(precision: str, root: Path = Path("/")) -> bool:
+    """Say whether the processor itself computes in fp16, bf16 or int8; libraries say yes where they only emulate it.
+
+    True where the system does not list what the processor has.
+    """
     flags = precision_flags(root)
-    return flags is None or not _INT8_FLAGS.isdisjoint(flags)
+    return flags is None or not _ARITHMETIC_FLAGS[precision].isdisjoint(flags)
 
 
 def is_virtual(root: Path = Path("/")) -> bool | None:

@@ -21,7 +21,11 @@ from vggbench.measure.product_models import in_eight_bits, int8_model, product_m
 GEMM_SIDE = 2048  # 17 GFLOPs
 CHANNELS, SIDE = 256, 56  # those of VGG's third block at 224 pixels: 3.7 GFLOPs
 # What there is a product for; a ceiling of another precision is not measured.
-PRECISIONS = {"torch": ("fp32", "bf16", "fp16"), "onnxruntime": ("fp32", "int8"), "openvino": ("fp32", "bf16", "int8")}
+PRECISIONS = {
+    "torch": ("fp32", "bf16", "fp16"),
+    "onnxruntime": ("fp32", "int8"),
+    "openvino": ("fp32", "fp16", "bf16", "int8"),
+}
 COPY_BYTES = 512 << 20  # several times the largest caches
 WARM_UP = 2  # repetitions: the first one allocates and chooses kernels, the second sees warm caches
 LEAST_REPETITIONS = 5
@@ -120,7 +124,7 @@ def _openvino_kernel(kernel: str, precision: str, device: str, threads: int) -> 
     content, data = _model_and_data(kernel, precision)
     settings = {
         # In int8 the model's own types say what its product is computed in.
-        "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16", "int8": "f32"}[precision],
+        "INFERENCE_PRECISION_HINT": {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "f32"}[precision],
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
