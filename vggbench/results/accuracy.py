@@ -22,8 +22,8 @@ SIGNIFICANT = 0.05  # a p-value below it is called a difference
 BASELINE_PRECISION, BASELINE_BACKEND = "fp32", "torch"
 # What a row of accuracy has of a run's row, before its own columns and after them.
 FRONT = (
-    *("variant", "configuration", "backend", "options", "precision", "device", "batch_size", "input_size"),
-    *("num_classes", "weights", "status", "reasons"),
+    *("variant", "configuration", "backend", "options", "precision", "export_options", "device", "batch_size"),
+    *("input_size", "num_classes", "weights", "status", "reasons"),
 )
 BACK = (
     *("precision_ran", "placement", "threads", "parity_error", "parity_tolerance", "artefact_sha256"),
