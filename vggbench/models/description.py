@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 CLASSES_KEY = "vggbench.classes"
 PREPROCESSING_KEY = "vggbench.preprocessing"
+TRAINING_KEY = "vggbench.training"  # all that is known of how a checkpoint came about, its network under `spec`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +85,32 @@ def describe(network: Network) -> Description:
             f"{network.num_classes}; use --num-classes {len(found.classes)}"
         )
     return found
+
+
+def described_network(weights: str) -> ModelSpec | None:
+    """Return the network that a checkpoint says it is for; None for any other weights.
+
+    Raises `WeightsError` where it says something else than a network.
+    """
+    from vggbench.models.spec import ModelSpec
+    from vggbench.models.weights_file import read_metadata
+
+    path = Path(weights)
+    try:
+        if path.suffix != ".safetensors" or not path.expanduser().is_file():
+            return None
+    except (OSError, RuntimeError):  # a name too long, a home of nobody: said where the weights are looked up
+        return None
+    source = f"weights file {weights!r}"
+    training = _read(read_metadata(path.expanduser()), TRAINING_KEY, source)
+    if training is None:
+        return None
+    if not isinstance(training, Mapping) or not isinstance(training.get("spec"), Mapping):
+        raise WeightsError(f"{source}: {TRAINING_KEY} has no network; name it with --variant or --config")
+    try:
+        return ModelSpec.from_json(training["spec"])
+    except RequestError as error:
+        raise WeightsError(f"{source}: {TRAINING_KEY}: {error}") from None
 
 
 def _describe(spec: ModelSpec) -> Description:

@@ -160,9 +160,23 @@ def make_spec(
 ) -> ModelSpec:
     """Return the spec of a variant, or of a configuration; what is None is the variant's own.
 
-    `batch_norm` chooses between a variant and its `_bn` form. A weights file is hashed here, once; a published one is
-    looked for, and fetched if it is not on this machine.
+    `batch_norm` chooses between a variant and its `_bn` form. A checkpoint that says which network it is for needs
+    neither variant nor configuration. A weights file is hashed here, once; a published one is looked for, and fetched
+    if it is not on this machine.
     """
+    if variant is None and config is None:
+        from vggbench.models.description import described_network
+
+        if described := described_network(weights):
+            asked = {
+                "batch norm": (batch_norm, described.batch_norm),
+                "local response norm": (local_response_norm, described.local_response_norm),
+                "head": (head, described.head),
+                "number of classes": (num_classes, described.num_classes),
+            }
+            _refuse_others(weights, asked)
+            size = described.input_size if input_size is None else input_size
+            return _with_weights(replace(described, input_size=size, outputs=outputs, seed=seed), weights)
     if (variant is None) == (config is None):
         raise RequestError("name either a variant or a configuration, not both and not neither")
     base = (
@@ -182,6 +196,16 @@ def make_spec(
         seed=seed,
     )
     return _with_weights(spec, weights)
+
+
+def _refuse_others(weights: str, asked: Mapping[str, tuple[object, object]]) -> None:
+    """Refuse what was asked for beside a checkpoint that says it is for something else."""
+    for name, (given, own) in asked.items():
+        if given is not None and given != own:
+            raise RequestError(
+                f"weights file {weights!r} is for a network with {name} {own}, not {given}; leave that out, or name "
+                "another network with --variant or --config"
+            )
 
 
 def _named_variant(name: str, batch_norm: bool | None) -> Variant:

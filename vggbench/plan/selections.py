@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from vggbench.errors import PlanError, RequestError
+from vggbench.models.description import described_network
 from vggbench.models.network_file import Network, NetworkFile
 from vggbench.models.spec import make_spec
 from vggbench.plan.cells import LONGEST_BUDGET_S, MOST_REPLICAS, MOST_ROUNDS
@@ -60,7 +61,9 @@ class Selection(BaseModel):
         )
         if self.classifier_width is not None:
             shape["classifier_width"] = self.classifier_width
-        variants = self.variant or ([] if self.config else [DEFAULT_VARIANT])
+        variants: list[str | None] = list(self.variant)
+        if not self.variant and not self.config:
+            variants = [None if described_network(self.weights) else DEFAULT_VARIANT]
         named = [make_spec(name, seed=self.weights_seed, **shape) for name in variants]
         return named + [make_spec(config=text, seed=self.weights_seed, **shape) for text in self.config] + self._files()
 

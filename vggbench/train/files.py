@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vggbench.models.description import Description
+from vggbench.models.description import TRAINING_KEY, Description
 from vggbench.results.run_folder import write_whole
 from vggbench.train.scores import EpochScore, history_csv
 
@@ -23,7 +23,6 @@ HISTORY = "history.csv"
 CURVES = "curves.html"
 WEIGHTS = "model.safetensors"
 TRAINING = "training.json"
-TRAINING_KEY = "vggbench.training"  # of the weights' metadata, beside those of `Description`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
