@@ -23,6 +23,7 @@ from tests.parity.damaged_file import ExportedFile
 from vggbench.artefacts.artefact import Artefact, combined_hash, file_sha256
 from vggbench.artefacts.network_file import read_network_file
 from vggbench.artefacts.onnx import onnx_artefact
+from vggbench.artefacts.quantization import QUANTIZED_PRECISIONS, Calibration
 from vggbench.artefacts.weights import WEIGHTS_FILE, weights_artefact, write_safetensors
 from vggbench.backends.base import Available
 from vggbench.backends.registry import find_backend
@@ -90,6 +91,10 @@ def left_out(_layer: nn.Module) -> None:
     return None
 
 
+def enlarged(values: np.ndarray) -> np.ndarray:
+    return values * 1.5
+
+
 def edited(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Edit:
     """Change a stored tensor of a layer in its own type."""
 
@@ -131,6 +136,12 @@ FAULTS = [
     Fault("input channels swapped", "features.6", "vgg11", OV, "bf16", damage.input_channels_swapped),
     Fault("ReLU left out", "features.8", "vgg11", ORACLE, "fp16", node_left_out),
     Fault("channels swapped", "features.20", "vgg16_bn", ORACLE, "bf16", edited("weight", lambda x: x[::-1])),
+    Fault("channels swapped", "features.6", "vgg11", ORT, "int8", edited("weight/quantized", lambda x: x[::-1])),
+    Fault("bias dropped", "features.0", "vgg16_bn", ORT, "int8", edited("bias/quantized", np.zeros_like)),
+    Fault(
+        "weights' step wrong", "features.3", "vgg11", OV, "int8", edited("weight/scale", lambda x: x * np.float32(1.5))
+    ),
+    Fault("weights' step wrong", "features.13", "vgg11", ORACLE, "fp8", edited("weight/scale", lambda x: x * 1.5)),
     Fault("bias dropped", "features.14", "vgg16", EAGER, "fp32", damage.bias_dropped),
     Fault("weights 5 % larger", "features.10", "vgg16", EAGER, "fp16", damage.scaled(1.05)),
     Fault("weights 5 % larger", "features.0", "vgg16_bn", EAGER, "fp32", damage.scaled(1.05)),
@@ -148,7 +159,9 @@ def cell_of(spec: ModelSpec, backend: str, precision: str = "fp32") -> Cell:
     found = find_backend(backend)
     if not isinstance(found.availability("cpu"), Available) or not found.supports(precision, "cpu").supported:
         pytest.skip(f"{backend} has no native {precision} here")
-    return fake_cell(backend=backend, spec=spec, precision=precision, batch_size=8, threads=1)
+    cell = fake_cell(backend=backend, spec=spec, precision=precision, batch_size=8, threads=1)
+    quantized = precision in QUANTIZED_PRECISIONS
+    return replace(cell, export_options=Calibration(images=8).options) if quantized else cell
 
 
 def planted(fault: Fault, cell: Cell, exports: Path, folder: Path) -> Artefact:
@@ -218,7 +231,7 @@ def test_the_faults_are_many_and_spread() -> None:
     assert len({fault.kind for fault in FAULTS}) >= 10
     assert {(fault.backend, fault.precision) for fault in FAULTS} == {
         *((ORT, "fp32"), (OV, "fp32"), (OV, "bf16"), (EAGER, "fp32"), (EAGER, "fp16"), (EAGER, "bf16")),
-        *((ORACLE, "fp16"), (ORACLE, "bf16")),
+        *((ORACLE, "fp16"), (ORACLE, "bf16"), (ORACLE, "fp8"), (ORT, "int8"), (OV, "int8")),
     }
 
 

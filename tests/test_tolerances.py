@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.fakes import InlineWorker, fake_cell, fake_plan
 from tests.parity.test_own_error import SPEC
+from vggbench.artefacts.quantization import Calibration
 from vggbench.backends.base import PRECISIONS
+from vggbench.backends.registry import find_backend
 from vggbench.measure.client import WorkerFailure
 from vggbench.plan import Cell
 from vggbench.runner import Silent
@@ -25,7 +28,7 @@ def table(exports: Path, *cells: Cell, precisions: tuple[str, ...] = ()) -> list
     return tolerance_table(fake_plan(*cells), precisions, exports, Silent())
 
 
-def onnx_cell(backend: str = "onnxruntime", **changes: str) -> Cell:
+def onnx_cell(backend: str = "onnxruntime", **changes: Any) -> Cell:
     return replace(fake_cell(backend=backend, spec=SPEC, batch_size=1, threads=1), **changes)
 
 
@@ -52,6 +55,20 @@ def test_precisions_that_nobody_has_are_rows_too(inline_workers: None, exports: 
     assert named.pytorch_error is not None
     assert named.bound > named.pytorch_error
     assert {named.error, named.margin, named.times_pytorch} == {None}
+
+
+@pytest.mark.slow
+def test_a_quantised_row_has_two_errors(inline_workers: None, exports: Path) -> None:
+    cell = onnx_cell(precision="int8", export_options=Calibration(images=8).options)
+    if not find_backend(cell.backend).supports("int8", "cpu").supported:
+        pytest.skip("this CPU has no instructions for int8 products")
+    (row,) = table(exports, cell)
+    assert (row.status, row.pytorch_error, row.times_pytorch) == ("ok", None, None)
+    assert row.error is not None
+    assert row.quantization_error is not None
+    assert row.bound is not None
+    assert row.error < row.bound
+    assert row.error < row.quantization_error < 1
 
 
 class Worse(InlineWorker):

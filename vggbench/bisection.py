@@ -16,8 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggbench.artefacts.artefact import Artefact, file_sha256
+from vggbench.artefacts.exported import exported
 from vggbench.artefacts.network_file import load_graph
 from vggbench.artefacts.onnx_prefix import chain_of_cuts, layer_values, prefix_artefact
+from vggbench.artefacts.quantization import QUANTIZED_PRECISIONS
 from vggbench.artefacts.weights import weights_artefact
 from vggbench.backends.registry import find_backend
 from vggbench.backends.torch_eager import UNTIL
@@ -28,9 +30,9 @@ from vggbench.measure.rounds import verify_round
 from vggbench.models.network_file import NetworkFile
 from vggbench.models.spec import ModelSpec
 from vggbench.parity.bisect import Bisection, Depth, Expected, first_departure
-from vggbench.parity.prefixes import FilePrefixes, ModulePrefixes, Prefixes
+from vggbench.parity.prefixes import FilePrefixes, ModulePrefixes, Prefixes, QuantizedPrefixes
 from vggbench.plan import Cell
-from vggbench.preparation import Materials
+from vggbench.preparation import Materials, onnx_form
 from vggbench.runner import Verification
 
 if TYPE_CHECKING:
@@ -109,9 +111,25 @@ def _chain(cell: Cell, found: Materials, images: NDArray[np.float32], exports: P
     kind = find_backend(cell.backend).artefact_kind
     if kind not in ("weights", "onnx"):
         raise RequestError(f"{cell.backend} runs no layers, so that no part of them can be run")
+    if found.artefact.precision in QUANTIZED_PRECISIONS:
+        return _chain_of_quantized(cell.spec, found.artefact, images, exported(cell.spec, exports, onnx_form(cell)))
     points = _points_of_module(cell.spec) if kind == "weights" else _points_of_export(cell.spec, found.artefact)
     weights = weights_artefact(cell.spec, exports)
     return _Chain(images, points, ModulePrefixes(cell.spec, weights.path, images, [point.last for point in points]))
+
+
+def _chain_of_quantized(
+    spec: ModelSpec, artefact: Artefact, images: NDArray[np.float32], as_exported: Artefact
+) -> _Chain:
+    """Cut the file that is opened where the one that was exported has its layers: the same file, if all is well."""
+    points = _points_of_export(spec, as_exported)
+    prefixes = QuantizedPrefixes(as_exported.path, spec.input_name, images, [point.value for point in points])
+    values = layer_values(load_graph(artefact.path).graph, spec.input_name)
+    opened: list[_Point] = []
+    for point in points:
+        before = opened[-1].value if opened else spec.input_name
+        opened.append(replace(point, value=values.get(point.layer, before)))
+    return _Chain(images, opened, prefixes)
 
 
 def _chain_of_file(network: NetworkFile, artefact: Artefact, images: NDArray[np.float32]) -> _Chain:

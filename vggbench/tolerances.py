@@ -43,7 +43,8 @@ class ToleranceRow:
         bound: the largest error that passes parity.
         pytorch_error: PyTorch's own in that precision.
         pytorch_how: `eager`, or `emulated` by rounding in fp32.
-        error: of the backend.
+        error: of the backend; of an int8 or fp8 file against that file's own graph in float64.
+        quantization_error: against the network before it was quantised; None where it was not.
         margin: bound over error.
         times_pytorch: error over PyTorch's own.
         status: `ok`, `parity_failed`, `failed`, `timeout` or `unsupported`.
@@ -59,6 +60,7 @@ class ToleranceRow:
     pytorch_error: float | None
     pytorch_how: str
     error: float | None
+    quantization_error: float | None
     margin: float | None
     times_pytorch: float | None
     status: str
@@ -152,6 +154,7 @@ def _verified(network: _Known, cell: Cell, found: Materials, record: RoundRecord
         cell,
         **known,
         error=error,
+        quantization_error=parity.quantization_error,
         margin=found.tolerance / error if error else None,
         times_pytorch=times,
         status="ok" if parity.passed else "parity_failed",
@@ -167,7 +170,7 @@ def _not_run(network: _Known, precision: str, cell: Cell | None, why: str) -> To
 
 
 def _row(network: _Known, cell: Cell | None, **facts: Any) -> ToleranceRow:
-    nothing = dict.fromkeys(("bound", "pytorch_error", "error", "margin", "times_pytorch"))
+    nothing = dict.fromkeys(("bound", "pytorch_error", "error", "quantization_error", "margin", "times_pytorch"))
     identity = {
         "variant": network.spec.variant,
         "input_size": network.spec.input_size,

@@ -25,6 +25,7 @@ GOOD = ToleranceRow(
     pytorch_error=5e-6,
     pytorch_how="eager",
     error=4e-6,
+    quantization_error=None,
     margin=25.0,
     times_pytorch=0.8,
     status="ok",

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from vggbench.tolerances import ToleranceRow
 
 _HEADINGS = (
-    *("variant", "pixels", "precision", "backend", "bound", "PyTorch", "", "error", "margin", "x PyTorch"),
+    *("variant", "pixels", "precision", "backend", "bound", "PyTorch", "", "error", "cost", "margin", "x PyTorch"),
     *("status", "note"),
 )
-_LEFT = {0, 2, 3, 6, 10, 11}  # columns of words
+_LEFT = {0, 2, 3, 6, 11, 12}  # columns of words
 # Without a network every variant, small: the derivation is of depth and reduction lengths, which size does not change.
 _SMALL: dict[str, Any] = {"variant": list(VARIANTS), "input_size": 32, "classifier_width": 256}
 
@@ -32,7 +32,8 @@ def tolerances(choice: CellChoice, exports: ExportsOption = Path("exports"), jso
     """Print what parity allows in each precision, PyTorch's own error in it, and each backend's.
 
     Without a network: every variant at 32 pixels. `--variant vgg16_bn` takes it at its full size. Where PyTorch does
-    not compute in a precision here, it is emulated by rounding weights and activations.
+    not compute in a precision here, it is emulated by rounding weights and activations. int8 and fp8, where they are
+    named: the error against the file's own graph, and what quantising it cost.
     """
     from vggbench.cli.progress import progress
     from vggbench.parity.tolerance import ARITHMETIC
@@ -91,6 +92,7 @@ def _texts(row: ToleranceRow) -> tuple[str, ...]:
         _figure(row.pytorch_error, ".1e"),
         row.pytorch_how,
         _figure(row.error, ".1e"),
+        _figure(row.quantization_error, ".1e"),
         _figure(row.margin, ".1f"),
         _figure(row.times_pytorch, ".2f"),
         row.status,

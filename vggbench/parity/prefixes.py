@@ -1,4 +1,4 @@
-"""What each prefix of a network should compute, in float64: by PyTorch's module, or by a file held against itself.
+"""What each prefix of a network should compute, in float64: by PyTorch's module, or by a file's own graph.
 
 Imports torch and onnx inside its functions.
 """
@@ -111,3 +111,33 @@ class FilePrefixes:
         data = handed.reshape(len(handed), *self._shapes[depth - 1])
         outputs, _layers = observe(part_between(self._model, end, start), start, end, self._batch, data)
         return outputs.reshape(len(outputs), -1)
+
+
+class QuantizedPrefixes:
+    """Of an int8 or fp8 file's own graph in float64, its quantisers rounding; `values` are where its prefixes end."""
+
+    def __init__(self, path: Path, image: str, images: NDArray[np.float32], values: Sequence[str]) -> None:
+        self._model = load_graph(path, with_data=True)
+        self._image, self._images, self._values = image, images, values
+        self._shapes: dict[int, tuple[int, ...]] = {0: images.shape[1:]}
+
+    def expected(self, depth: int) -> Expected:
+        """Run the prefix twice, the second time with its roundings perturbed."""
+        from vggbench.parity.quantized_reference import evaluate, spread_of
+
+        end = self._values[depth - 1]
+        plain, perturbed = evaluate(part_between(self._model, end, self._image), self._image, end, self._images)
+        self._shapes[depth] = plain.shape[1:]
+        flat = plain.reshape(len(plain), -1)
+        spread = spread_of(flat, perturbed.reshape(flat.shape))
+        return Expected(flat, plain.shape[1:], (), (), spread)
+
+    def continued(self, depth: int, handed: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Run what lies between the last two prefixes; `expected` was asked for the one before."""
+        from vggbench.parity.quantized_reference import evaluate
+
+        start = self._image if depth == 1 else self._values[depth - 2]
+        end = self._values[depth - 1]
+        data = handed.reshape(len(handed), *self._shapes[depth - 1])
+        plain, _perturbed = evaluate(part_between(self._model, end, start), start, end, data)
+        return plain.reshape(len(plain), -1)

@@ -34,6 +34,7 @@ from vggbench.parity.reference import REFERENCE_FILE
 from vggbench.parity.self_reference import evaluator
 
 if TYPE_CHECKING:
+    import onnx
     from onnx.reference.op_run import OpRun
 
 SEED = 18540919  # of the perturbations
@@ -78,7 +79,7 @@ def _write(spec: ModelSpec, artefact: Artefact, exact: Artefact, folder: Path) -
     logits, perturbed = outputs(artefact.path, inputs)
     if lost := int(np.count_nonzero(~np.isfinite(logits))):
         raise CellError(f"{spec.variant}: {lost} of the quantised reference's {logits.size} outputs are not finite")
-    spread = compare(perturbed, logits).signal_error if has_signal(logits) else np.inf
+    spread = spread_of(logits, perturbed)
     arrays = {"logits": logits, "exact_logits": exact_logits, "spread": np.float64(spread)}
     np.savez(folder / REFERENCE_FILE, inputs=inputs, **arrays)
     return Written(
@@ -88,13 +89,28 @@ def _write(spec: ModelSpec, artefact: Artefact, exact: Artefact, folder: Path) -
     )
 
 
+def spread_of(plain: NDArray[np.float64], perturbed: NDArray[np.float64]) -> float:
+    """Return how far perturbed outputs `(images, values)` are, relative to the signal; infinite where there is none."""
+    return compare(perturbed, plain).signal_error if has_signal(plain) else np.inf
+
+
 def outputs(path: Path, inputs: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return a quantised file's logits in float64, as they are and with every rounding perturbed; image by image."""
+    """Return a quantised file's logits in float64, as they are and with every rounding perturbed."""
+    return evaluate(load_graph(path, with_data=True), INPUT, LOGITS, inputs)
+
+
+def evaluate(
+    model: onnx.ModelProto, start: str, end: str, inputs: NDArray[np.floating]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return what a quantised graph makes of the value `start`, called `end`, in float64; it uses up the graph.
+
+    As it is, and with every rounding perturbed; image by image.
+    """
     noise = _Noise()
-    compute = evaluator(load_graph(path, with_data=True), [LOGITS], _operators(noise))
-    plain = [compute({INPUT: image[None]})[LOGITS] for image in inputs]
+    compute = evaluator(model, [end], _operators(noise))
+    plain = [compute({start: image[None]})[end] for image in inputs]
     noise.random = np.random.default_rng(SEED)
-    perturbed = [compute({INPUT: image[None]})[LOGITS] for image in inputs]
+    perturbed = [compute({start: image[None]})[end] for image in inputs]
     return np.concatenate(plain), np.concatenate(perturbed)
 
 
