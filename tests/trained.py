@@ -13,26 +13,11 @@ ROOT = Path(__file__).resolve().parents[1]
 CHECKPOINT = ROOT / "checkpoints" / "narrow-bn"
 WEIGHTS = CHECKPOINT / "model.safetensors"
 TRAINING = CHECKPOINT / "training.json"
+OPTIONS = ("--weights", str(WEIGHTS))  # it says itself which network it is for
 IMAGES = ROOT / "tests" / "assets" / "cifar10-500"  # `open_dataset(IMAGES, "test")`
 IMAGES_SHA256 = "1239347f6524635d4dca2843f763f72501bd090593d8971afff28c1ec2e59237"
-
-CONFIG = "32,M,64,64,M,128,128,M,256,256,M"
-INPUT_SIZE, NUM_CLASSES, CLASSIFIER_WIDTH = 32, 10, 256
-# The same for the command line.
-OPTIONS = (
-    *("--config", CONFIG, "--batch-norm", "--head", "flatten", "--input-size", str(INPUT_SIZE)),
-    *("--num-classes", str(NUM_CLASSES), "--classifier-width", str(CLASSIFIER_WIDTH), "--weights", str(WEIGHTS)),
-)
 
 
 def trained_spec() -> ModelSpec:
     """Return the spec of the network with the committed weights."""
-    return make_spec(
-        config=CONFIG,
-        batch_norm=True,
-        head="flatten",
-        input_size=INPUT_SIZE,
-        num_classes=NUM_CLASSES,
-        classifier_width=CLASSIFIER_WIDTH,
-        weights=str(WEIGHTS),
-    )
+    return make_spec(weights=str(WEIGHTS))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from vggbench.data.cifar import CLASSES, Cifar
+from vggbench.data.dataset import DataSet
 from vggbench.train.recipe import Recipe, checked_recipe
 from vggbench.train.scores import EpochScore, Score
 
@@ -77,7 +78,11 @@ class Listener:
     def __init__(self, at: tuple[int, int] | None = None, act: Any = None) -> None:
         self.rows: list[EpochScore] = []
         self.batches: list[tuple[int, int]] = []
+        self.opened_names: list[str] = []
         self._at, self._act = at, act
+
+    def opened(self, images: DataSet) -> None:
+        self.opened_names.append(images.name)
 
     def learned(self, epoch: int, done: int, total: int, score: Score) -> None:
         self.batches.append((epoch, done))

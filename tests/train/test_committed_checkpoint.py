@@ -30,9 +30,11 @@ def training():
 
 def test_it_was_made_by_the_recipe_that_is_packaged(training):
     assert checked_recipe(training["recipe"], "stored") == read_recipe("narrow-bn")
-    stored = training["spec"]
-    assert {name: stored[name] for name in ("configuration", "head", "input_size", "num_classes")} == {
-        name: getattr(trained_spec(), name) for name in ("configuration", "head", "input_size", "num_classes")
+    table = read_recipe("narrow-bn").network
+    assert training["spec"] == table.spec(10, 0).to_json()
+    assert trained_spec().to_json() == training["spec"] | {
+        "weights": str(WEIGHTS),
+        "weights_sha256": training["weights_sha256"],
     }
 
 

@@ -34,10 +34,11 @@ def data(tmp_path_factory):
 def test_what_is_learned_holds_for_images_that_were_not_seen(data, tmp_path):
     changes = {
         "network.config": "16,M,32,M,64,M",
-        "network.classifier_width": 64,
-        "epochs": 40,
+        "network.classifier_width": 512,
+        "epochs": 25,
         "optimizer.batch_size": 32,
         "optimizer.learning_rate": 0.05,
+        "optimizer.label_smoothing": 0.0,
         "precision": "fp32",
     }
     found = []

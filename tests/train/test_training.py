@@ -104,7 +104,7 @@ def test_the_history_is_a_table_and_a_page_of_curves(whole):
     assert all(float(row[name]) >= 0 for row in rows for name in COLUMNS)
     assert float(rows[1]["learning_rate"]) < 0.05
     page = (folder / "curves.html").read_text()
-    assert "small: custom_bn, 2 epochs" in page
+    assert "small: custom_bn, 2 of 2 epochs, " in page
     assert "Plotly.newPlot" in page
     assert 'src="http' not in page
     assert outcome.cpu_s >= sum(float(row["cpu_s"]) for row in rows) * 0.999
@@ -123,6 +123,7 @@ def test_what_was_interrupted_goes_on_to_the_same_weights(data, tmp_path, schedu
     with pytest.raises(Interrupted, match=rf"in epoch {at[0]} after batch {at[1]} of 4; --resume goes on from there"):
         start_training(request(data, folder, recipe=made), Listener(at, press_ctrl_c))
     assert not (folder / "model.safetensors").exists()
+    assert f"{at[0] - 1} of 2 epochs" in (folder / "curves.html").read_text()
     torch.rand(5)
     listener = Listener()
     outcome = resume_training(folder, data, listener)

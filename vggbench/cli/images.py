@@ -70,16 +70,22 @@ ResizeOption = Annotated[
 
 def open_images(data: Path) -> DataSet:
     """Open the test images of a folder and say on stderr what in it is none."""
-    from vggbench.cli.progress import say
     from vggbench.data.dataset import open_dataset
 
     found = open_dataset(data, "test")
+    announce_images(found)
+    return found
+
+
+def announce_images(found: DataSet) -> None:
+    """Say on stderr what a data set is, and which files of its folder hold no image."""
+    from vggbench.cli.progress import say
+
     say(f"{found.name}: {len(found)} images of {len(found.classes)} classes, SHA-256 {found.sha256[:12]}...")
     for path, reason in found.skipped[:_SHOWN_FILES]:
         say(f"{path} {reason}")
     if found.skipped:
         say(f"{len(found.skipped)} files hold no image and are left out")
-    return found
 
 
 def showing(data: Path | None, exports: Path) -> Callable[[tuple[Cell, ...]], tuple[Cell, ...]]:

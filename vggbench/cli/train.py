@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vggbench.cli.images import announce_images
 from vggbench.cli.options import (
     BatchNormOption,
     ConfigOption,
@@ -28,6 +29,7 @@ from vggbench.errors import RequestError
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from vggbench.data.dataset import DataSet
     from vggbench.train.files import Outcome
     from vggbench.train.loop import Observer
     from vggbench.train.recipe import Recipe
@@ -301,6 +303,10 @@ class PlainLines:
     def __init__(self) -> None:
         self._told = time.monotonic()
 
+    def opened(self, images: DataSet) -> None:
+        """Say what the images are."""
+        announce_images(images)
+
     def learned(self, epoch: int, done: int, total: int, score: Score) -> None:
         """Say how far an epoch is, if nothing was said for long."""
         if time.monotonic() - self._told >= TOLD_EVERY_S and done < total:
@@ -320,6 +326,10 @@ class LiveBar:
         self._live = live
         self._task = live.add_task("preparing", total=None)
         self._epoch = 0
+
+    def opened(self, images: DataSet) -> None:
+        """Say what the images are, above the bar."""
+        announce_images(images)
 
     def learned(self, epoch: int, done: int, total: int, score: Score) -> None:
         """Move on."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from vggbench.errors import Interrupted, TrainingError
 from vggbench.train.batches import Batches
@@ -17,9 +17,16 @@ from vggbench.train.scores import EpochScore, Score
 from vggbench.train.stopping import StopRequest, stop_requests
 from vggbench.train.trainer import Trainer
 
+if TYPE_CHECKING:
+    from vggbench.data.dataset import DataSet
+
 
 class Observer(Protocol):
     """Is told how a training gets on."""
+
+    def opened(self, images: DataSet) -> None:
+        """The images to train on, or those to test on, were opened."""
+        ...
 
     def learned(self, epoch: int, done: int, total: int, score: Score) -> None:
         """A batch of an epoch, counted from 1, was learned; the score is of the epoch so far."""

@@ -84,7 +84,7 @@ class Sets:
 
 def start_training(request: Request, observer: Observer) -> Outcome:
     """Train from the beginning and return what came of it; the folder must not hold a training already."""
-    sets = _open(request.data)
+    sets = _open(request.data, observer)
     spec = _spec(request, sets.train)
     device = find_device(request.device)
     check_precision(request.recipe.precision, device)
@@ -128,7 +128,7 @@ def resume_training(
     with held(folder):
         checkpoint = read_checkpoint(folder)
         info = checkpoint.info if epochs is None else _with_epochs(checkpoint, epochs)
-        sets = _open(data)
+        sets = _open(data, observer)
         _check_same(info, sets, data)
         find_device(info.device)
         with torch_set_up(info.device, info.threads):
@@ -159,6 +159,8 @@ class _Work:
         """Keep all of it as it is now."""
         write_checkpoint(self.folder, Checkpoint(self.info, position, self.trainer.state_dict()))
         write_history(self.folder, position.history)
+        if position.batch:  # an interruption: nothing else saves in the middle of an epoch
+            write_curves(self.folder, _title(self.info, position.epoch), position.history)
 
     def finish(self, position: Position, *, whole_process: bool) -> Outcome:
         """Train from the position on, test once, and write everything."""
@@ -171,7 +173,8 @@ class _Work:
             state = saved_state(self.trainer.network, info.recipe.saved_as)
             test = None if self.sets.test is None else _test(info, state, self.sets.test)
         outcome = _outcome(position, test)
-        write_curves(self.folder, _title(info, outcome), position.history)
+        tested = outcome.test_accuracy
+        write_curves(self.folder, _title(info, position.epoch, tested), position.history)
         preprocessing = info.recipe.images.preprocessing(info.input_size)
         description = Description(classes=info.classes, preprocessing=preprocessing)
         write_weights(self.folder, state, description, outcome.to_json(info))
@@ -185,15 +188,18 @@ def _outcome(position: Position, test: Score | None) -> Outcome:
     return replace(trained, test_images=test.images, test_correct=test.correct, test_loss=test.loss)
 
 
-def _open(data: Path) -> Sets:
+def _open(data: Path, observer: Observer) -> Sets:
     train, test = open_dataset(data, "train"), open_dataset(data, "test")
+    apart = test.sha256 != train.sha256
+    for images in (train, test) if apart else (train,):
+        observer.opened(images)
     if test.classes != train.classes:
         other = sorted(set(train.classes) ^ set(test.classes)) or ["their order"]
         raise DataError(
             f"data {str(data)!r}: {len(train.classes)} classes to train on, {len(test.classes)} to test on; "
             f"they differ in {', '.join(other[:3])}"
         )
-    return Sets(train, None if test.sha256 == train.sha256 else test)
+    return Sets(train, test if apart else None)
 
 
 def _spec(request: Request, train: DataSet) -> ModelSpec:
@@ -265,10 +271,9 @@ def _wide(tensor: Any) -> Any:
     return tensor.float() if tensor.is_floating_point() else tensor
 
 
-def _title(info: TrainingInfo, outcome: Outcome) -> str:
-    accuracy = outcome.test_accuracy
-    tested = "" if accuracy is None else f", {100 * accuracy:.2f} % of {outcome.test_images} test images"
-    return f"{info.recipe_name}: {info.spec['variant']}, {outcome.epochs} epochs{tested}"
+def _title(info: TrainingInfo, epochs: int, tested: float | None = None) -> str:
+    accuracy = "" if tested is None else f", {100 * tested:.2f} % of the test images"
+    return f"{info.recipe_name}: {info.spec['variant']}, {epochs} of {info.recipe.epochs} epochs{accuracy}"
 
 
 def _with_epochs(checkpoint: Checkpoint, epochs: int) -> TrainingInfo:
