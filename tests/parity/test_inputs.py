@@ -50,7 +50,7 @@ def test_images_of_a_set_are_spread_over_it_and_prepared_as_the_weights_say(data
 
 
 def test_images_that_were_not_kept_are_asked_for(tmp_path: Path):
-    with pytest.raises(DataError, match=r"the images of photos abababababab are not among .*; give --data again"):
+    with pytest.raises(DataError, match=r"the images of photos abababababab are not among .*; name the run's own"):
         input_images(SPEC, tmp_path, DataSource(name="photos", sha256="ab" * 32))
     assert [path.name for path in tmp_path.glob("*/*")] == [".lock"]
 
@@ -106,6 +106,7 @@ def test_from_python(folder: Path, inline_workers, tmp_path: Path, fake_exports:
     assert table["inputs"].tolist() == [f"{folder.name} {open_dataset(folder, 'test').sha256[:12]}"]
 
 
+@pytest.mark.slow
 def test_torch_is_held_against_the_reference_on_real_images(data: DataSet, inline_workers, tmp_path: Path):
     cells = on_images_of([fake_cell(backend="torch"), fake_cell(backend="onnxruntime")], data, tmp_path / "exports")
     rows = start(fake_plan(*cells), Places(folder=tmp_path / "run", exports=tmp_path / "exports"))

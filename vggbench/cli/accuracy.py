@@ -100,7 +100,8 @@ def _folder_to_resume(choice: CellChoice, output: Path | None, others: Sequence[
 
 
 def _with_batches(choice: CellChoice) -> CellChoice:
-    if choice.plan is not None or "batch_size" in choice.chosen:
+    """Return the choice with a batch size of this command's; a plan and a network's own file have theirs."""
+    if choice.plan is not None or {"batch_size", "onnx"} & choice.chosen.keys():
         return choice
     return replace(choice, chosen={**choice.chosen, "batch_size": [_BATCH_SIZE]})
 

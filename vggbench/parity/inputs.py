@@ -38,7 +38,10 @@ def input_images(network: Network, exports: Path, source: DataSource | None) -> 
         return images(IMAGES, network.input_size, SEED)
 
     def miss(_folder: Path) -> Written:
-        raise DataError(f"the images of {source.text} are not among the artefacts in {exports}; give --data again")
+        raise DataError(
+            f"the images of {source.text} are not among the artefacts in {exports}; name the run's own --exports, or "
+            "start another with --data"
+        )
 
     artefact = prepare(_request(network, source), exports, miss)
     check_files(artefact)
