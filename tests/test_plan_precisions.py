@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,9 +15,10 @@ from vggbench.artefacts.quantization import QUANTIZED_PRECISIONS
 from vggbench.backends.base import PRECISIONS
 from vggbench.errors import RequestError
 from vggbench.measure.client import BackendProbe
-from vggbench.plan import Cell, expand, selection
+from vggbench.plan import Cell, expand, read_plan_file, selection
 from vggbench.preparation import onnx_form
 from vggbench.results.rows import derive_rows
+from vggbench.results.run_info import read_run_info, write_run_info
 from vggbench.runner import new_info
 
 NARROW = {"config": "8,M,16", "input_size": 8}
@@ -84,7 +86,7 @@ def test_a_layer_that_cannot_be_kept_is_refused(chosen: dict[str, Any], words: s
         cells_of(**{"backend": "onnx-reference", "precision": "fp16"} | chosen)
 
 
-def test_a_file_of_ones_own_is_opened_as_it_is(tmp_path: Any):
+def test_a_file_of_ones_own_is_opened_as_it_is(tmp_path: Path):
     path = str(network_files.write(tmp_path / "net.onnx"))
     chosen = selection({"onnx": path, "precision": "fp16", "backend": "onnx-reference"})
     (cell,) = expand([chosen], device="cpu", threads=1, probe=everything)
@@ -99,6 +101,22 @@ def test_what_decides_the_file_is_part_of_the_cell():
     assert len({cell.id, kept.id, other.id}) == 3
     assert replace(cell, export_options={}).id == cell.id
     assert kept.title == "custom fake fault=none bf16 keep_fp32=features.0 batch 2"
+
+
+def test_a_stored_plan_has_it_again(tmp_path: Path, still_environment: None):
+    info = new_info(fake_plan(replace(fake_cell(), export_options={"keep_fp32": "features.0"}), fake_cell()), {})
+    write_run_info(tmp_path, info)
+    assert read_run_info(tmp_path).plan == info.plan
+
+
+def test_a_plan_file_keeps_layers_together(tmp_path: Path):
+    path = tmp_path / "plan.toml"
+    path.write_text(
+        '[[cells]]\nconfig = "8,M,16"\ninput_size = 8\nbackend = "onnx-reference"\n'
+        'precision = ["fp16", "bf16"]\nkeep_fp32 = ["features.3", "features.0"]\n'
+    )
+    cells = expand(read_plan_file(path).cells, device="cpu", threads=1, probe=everything)
+    assert [dict(cell.export_options) for cell in cells] == 2 * [{"keep_fp32": "features.0,features.3"}]
 
 
 def test_a_row_says_what_decided_the_file(still_environment: None):

@@ -322,6 +322,20 @@ def test_a_layer_that_was_not_kept_is_refused(copied):
         check_onnx(SPEC, replace(FP16, keep_fp32=("features.4",)), copied(FP16))
 
 
+def test_values_that_are_rounded_on_their_way_are_refused(copied):
+    path = copied(OnnxForm())
+    model = onnx.load(path, load_external_data=False)
+    first = model.graph.node[0]
+    for place, (source, target, kind) in enumerate((("input", "short", "fp16"), ("short", "rounded", "fp32"))):
+        cast = onnx.helper.make_node("Cast", [source], [target], name=target, to=element(kind))
+        model.graph.node.insert(place, cast)
+    model.graph.node[2].input[0] = "rounded"
+    assert first.op_type == "Conv"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ExportError, match=r"has short of short in float16, asked for was float$"):
+        check_onnx(SPEC, OnnxForm(), path)
+
+
 def test_types_that_a_file_only_claims_are_not_believed(copied):
     path = copied(OnnxForm())
     model = onnx.load(path, load_external_data=False)

@@ -100,14 +100,13 @@ def _type_departures(form: OnnxForm, model: onnx.ModelProto) -> Iterator[str]:
     """A file that is named after a type and computes in another is the one thing that no backend would tell."""
     import onnx
 
-    types, fp32 = value_types(model), onnx.TensorProto.FLOAT
+    types, fp32, element = value_types(model), onnx.TensorProto.FLOAT, element_type(form.precision)
     for node in model.graph.node:
-        if node.op_type == "Cast":  # its two types are those of its neighbours
-            continue
-        wanted = fp32 if stays_fp32(node, form) else element_type(form.precision)
+        wanted = fp32 if stays_fp32(node, form) else element
+        allowed = {fp32, element} if node.op_type == "Cast" else {wanted}
         for name in filter(None, (*node.input, *node.output)):
             found = types.get(name, onnx.TensorProto.UNDEFINED)
-            if found != wanted and (found in FLOATING or node.op_type in MAC_OPERATIONS):
+            if found not in allowed and (found in FLOATING or node.op_type in MAC_OPERATIONS):
                 names = (onnx.TensorProto.DataType.Name(kind).lower() for kind in (found, wanted))
                 yield "has {} of {} in {}, asked for was {}".format(name, node.name, *names)
 
