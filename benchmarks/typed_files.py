@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 
 MIB = 2**20
+COLUMNS = (("wall_s", 1), ("cpu_s", 1), ("peak_mib", 0), ("mib", 1), ("error", 5))  # with their decimals
 ROUTES = ("vggbench", "cast module", "cast module, batch norms live", "onnxconverter-common", "AutoCast")
 
 
@@ -120,7 +121,8 @@ def made(route: str, variant: str, precision: str, exports: Path, target: Path) 
         running.returncode = os.waitstatus_to_exitcode(status)
     if running.returncode:
         return {"why": said.strip().splitlines()[-1][:100]}
-    return {"wall_s": seconds, "peak_mib": used.ru_maxrss / 1024}  # Linux counts in KiB
+    # Linux counts in KiB.
+    return {"wall_s": seconds, "cpu_s": used.ru_utime + used.ru_stime, "peak_mib": used.ru_maxrss / 1024}
 
 
 def judged(path: Path, variant: str, exports: Path, count: int) -> dict:
@@ -140,7 +142,7 @@ def judged(path: Path, variant: str, exports: Path, count: int) -> dict:
         onnx.checker.check_model(path, full_check=True)
         found["checker"] = "passes"
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        found["checker"] = "refuses: " + str(error).splitlines()[0][:60]
+        found["checker"], found["complaint"] = "refuses", str(error).splitlines()[0]
     spec = make_spec(variant)
     with np.load(reference_artefact(spec, exports, weights_artefact(spec, exports)).path) as arrays:
         inputs, logits = arrays["inputs"][:count], arrays["logits"][:count]
@@ -178,15 +180,12 @@ def main() -> None:
                     row |= json.loads(answer)
             rows.append(row)
             print(row, file=sys.stderr, flush=True)
-    print("| precision | way | s | peak MiB | MiB | checker | error |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    print("| precision | way | wall s | processor s | peak MiB | file MiB | checker | error |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for row in rows:
-        shown = (
-            f"{row['wall_s']:.1f} | {row['peak_mib']:.0f} | {row['mib']:.1f} | {row['checker']} | {row['error']:.5f}"
-            if "why" not in row
-            else f" | | | {row['why']} | "
-        )
-        print(f"| {row['precision']} | {row['route']} | {shown} |")
+        numbers = [f"{row[key]:.{digits}f}" for key, digits in COLUMNS if key in row]
+        shown = [*numbers[:4], row["checker"], numbers[4]] if numbers else ["", "", "", "", row["why"], ""]
+        print(f"| {row['precision']} | {row['route']} | {' | '.join(shown)} |")
     if options.output:
         options.output.write_text(json.dumps(rows, indent=1) + "\n")
 

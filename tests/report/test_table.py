@@ -93,6 +93,13 @@ def test_options_are_shown_unless_they_are_the_usual():
     assert table_cells(made(options="memory_format=channels_last"))[1] == "torch memory_format=channels_last"
 
 
+def test_layers_that_were_kept_in_fp32_are_shown_and_the_rest_is_in_the_csv():
+    options = "calibration=synthetic keep_fp32=features.0,classifier.6"
+    row = made(precision="fp16", export_options=options)
+    assert table_cells(row)[2] == "fp16 keep_fp32=features.0,classifier.6"
+    assert row_title(row) == "vgg16 torch fp16 keep_fp32=features.0,classifier.6 batch 1"
+
+
 def test_missing_is_empty():
     cells = table_cells(Row(batch_size=1))
     assert cells == ("", "", "", "1", "", "", "", "", "", "")

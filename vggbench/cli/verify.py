@@ -115,10 +115,12 @@ def _depth_texts(depth: Depth, found: str) -> tuple[str, ...]:
 
 
 def _texts(row: Row) -> tuple[str, ...]:
+    from vggbench.report.table import precision_text
+
     return (
         row.variant or "",
         row.backend or "",
-        row.precision or "",
+        precision_text(row),
         str(row.batch_size),
         f"{row.parity_error:.1e}" if row.parity_error is not None else "",
         f"{row.parity_tolerance:.1e}" if row.parity_tolerance is not None else "",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+from vggbench.artefacts.onnx_form import KEEP_FP32
 from vggbench.measure.validity import STATUSES, is_of_what_was_asked
 from vggbench.results.columns import Row
 
@@ -40,6 +41,12 @@ def row_title(row: Row) -> str:
     return f"{variant} {backend} {precision} batch {batch}"
 
 
+def precision_text(row: Row) -> str:
+    """Return the precision with the layers that were kept out of it, which tell two rows apart."""
+    kept = [option for option in (row.export_options or "").split() if option.startswith(KEEP_FP32)]
+    return " ".join([row.precision or "", *kept])
+
+
 def table_cells(row: Row) -> tuple[str, ...]:
     """Return the row's texts under `HEADINGS`; missing is empty."""
     backend = row.backend or ""
@@ -47,7 +54,7 @@ def table_cells(row: Row) -> tuple[str, ...]:
     return (
         row.variant or "",
         " ".join([backend, *options, *([f"replica={row.replica}"] if row.replica else [])]),
-        row.precision or "",
+        precision_text(row),
         str(row.batch_size),
         with_interval(row.latency_ms, row.latency_low_ms, row.latency_high_ms),
         significant(row.end_to_end_ms),
