@@ -52,7 +52,8 @@ def judged(evidence: Evidence, precision: str) -> list[str]:
     return [finding.status for finding in found]
 
 
-@pytest.mark.skipif(not cpu.multiplies_int8(), reason="this CPU has no instructions for products of 8-bit numbers")
+@pytest.mark.slow
+@pytest.mark.skipif(not cpu.has_arithmetic("int8"), reason="this CPU has no instructions for products of 8-bit numbers")
 @pytest.mark.parametrize("method", ["min-max", "percentile"])
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino", "openvino:layout=trt"])
 def test_int8_runs_as_int8_and_computes_what_the_file_says(exports: Path, backend: str, method: str):
@@ -65,6 +66,7 @@ def test_int8_runs_as_int8_and_computes_what_the_file_says(exports: Path, backen
     assert 0 < (verdict.quantization_error or 0) < 0.5
 
 
+@pytest.mark.slow
 def test_tensorrts_layout_runs_in_fp32_in_onnxruntime_and_says_so(exports: Path):
     evidence, verdict = run(exports, "onnxruntime:layout=trt", "int8")
     assert precision_shares(evidence) == {"fp32": 1.0}
@@ -72,6 +74,7 @@ def test_tensorrts_layout_runs_in_fp32_in_onnxruntime_and_says_so(exports: Path)
     assert verdict.passed, "what it computes is right"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("backend", "precision"), [("", "int8"), (":layout=trt", "int8"), ("", "fp8")])
 def test_onnxs_reference_is_told_by_what_products_are_dequantised_from(exports: Path, backend: str, precision: str):
     evidence, verdict = run(exports, f"onnx-reference{backend}", precision)
@@ -79,6 +82,7 @@ def test_onnxs_reference_is_told_by_what_products_are_dequantised_from(exports: 
     assert verdict.reasons == ()
 
 
+@pytest.mark.slow
 def test_an_fp8_file_is_what_onnxruntime_makes_of_it_without_any_optimisation(exports: Path):
     """A second opinion: with optimisation it refuses the file, or computes something else."""
     import onnxruntime
@@ -100,7 +104,7 @@ def test_an_fp8_file_is_what_onnxruntime_makes_of_it_without_any_optimisation(ex
 def test_what_a_cpu_does_not_do_natively_is_unsupported(name: str, monkeypatch: pytest.MonkeyPatch):
     backend = find_backend(name)
     assert "emulates fp8" in backend.supports("fp8", "cpu").reason
-    monkeypatch.setattr(f"vggbench.backends.{name}.multiplies_int8", lambda: False)
+    monkeypatch.setattr(f"vggbench.backends.{name}.has_arithmetic", lambda precision: precision != "int8")
     support = backend.supports("int8", "cpu")
     assert (support.supported, "VNNI" in support.reason) == (False, True)
 
@@ -112,5 +116,5 @@ def test_what_a_cpu_does_not_do_natively_is_unsupported(name: str, monkeypatch: 
 def test_which_processors_multiply_8_bit_numbers(tmp_path: Path, flags: str, native: bool):
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc/cpuinfo").write_text(f"processor : 0\nflags : {flags}\n")
-    assert cpu.multiplies_int8(tmp_path) is native
-    assert cpu.multiplies_int8(tmp_path / "elsewhere"), "a system that does not tell is tried"
+    assert cpu.has_arithmetic("int8", tmp_path) is native
+    assert cpu.has_arithmetic("int8", tmp_path / "elsewhere"), "a system that does not tell is tried"

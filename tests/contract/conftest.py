@@ -70,8 +70,16 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
 COMPILES = "torch-compile"  # takes each session seconds to open
 # What is the same whether or not bf16 files are typed.
 SAME = {("openvino:bf16=typed", "int8"), ("openvino:bf16=typed", "fp8")}
+
+
+def _is_slow(name: str, precision: str) -> bool:
+    return name == COMPILES or (name == "onnx-reference" and precision in QUANTIZED_PRECISIONS)
+
+
 CASES = [
-    pytest.param((name, precision), id=f"{name}-{precision}", marks=[pytest.mark.slow] if name == COMPILES else [])
+    pytest.param(
+        (name, precision), id=f"{name}-{precision}", marks=[pytest.mark.slow] if _is_slow(name, precision) else []
+    )
     for name in (*REAL_BACKENDS, "openvino:bf16=typed", "fake")
     for precision in ("fp32", "fp16", "bf16", "int8", "fp8")
     if (name, precision) not in {(COMPILES, "fp16"), ("openvino:bf16=typed", "fp32")} | SAME

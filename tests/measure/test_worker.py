@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes import fake_cell, fake_request
+from vggbench.artefacts.artefact import file_sha256
 from vggbench.backends.base import Compilation, Unavailable
 from vggbench.backends.fake import FakeBackend, FakeSession
 from vggbench.measure import worker as module
@@ -284,3 +285,23 @@ def test_a_process_whose_parent_is_gone_already_does_not_start():
 def test_elsewhere_the_end_of_the_input_is_enough(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sys, "platform", "darwin")
     module._die_with_parent(-1)
+
+
+def test_what_quantisation_cost_is_told_beside_the_error(request_: RoundRequest, tmp_path: Path):
+    """A reference of a quantised network has the outputs of the one before; a worker holds its own against both."""
+    with np.load(request_.reference) as stored:
+        arrays = dict(stored)
+    exact = arrays["logits"] + 0.01 * np.random.default_rng(0).standard_normal(arrays["logits"].shape)
+    costs = {}
+    for name, before in (("near", exact), ("far", exact[::-1])):
+        path = tmp_path / f"{name}.npz"
+        np.savez(path, **arrays, exact_logits=before)
+        worker = Worker()
+        changes = {"reference": str(path), "reference_sha256": file_sha256(path)}
+        ask(worker, "open", **{**request_.opening(1), **changes})
+        costs[name] = ask(worker, "verify", tolerance=request_.tolerance)
+    assert costs["near"]["passed"]
+    assert 0 < costs["near"]["quantization_error"] < 0.1
+    assert not costs["far"]["passed"]
+    assert costs["far"]["quantization_error"] > 1
+    assert costs["far"]["metrics"]["signal_error"] == costs["near"]["metrics"]["signal_error"]

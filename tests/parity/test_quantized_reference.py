@@ -45,6 +45,7 @@ def onnxs_own(path: Path, inputs: np.ndarray) -> np.ndarray:
     return np.asarray(ReferenceEvaluator(onnx.load(path)).run(["logits"], {"input": inputs})[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "layout"), KINDS)
 def test_it_is_what_another_implementation_makes_of_the_file(exports: Path, precision: str, layout: str):
     """In fp32, where a value in the middle of two numbers of a grid may fall to the other side: hence few images."""
@@ -57,6 +58,7 @@ def test_it_is_what_another_implementation_makes_of_the_file(exports: Path, prec
     assert ours.dtype == np.float64
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "layout"), KINDS)
 def test_what_is_stored(exports: Path, precision: str, layout: str):
     arrays = arrays_of(exports, quantized(exports, precision, layout))
@@ -69,12 +71,14 @@ def test_what_is_stored(exports: Path, precision: str, layout: str):
     assert cost / 4 < arrays["spread"] < 4 * cost, "roundings perturbed by as much as they are wrong"
 
 
+@pytest.mark.slow
 def test_it_is_computed_once_for_a_file_and_a_module(exports: Path, monkeypatch: pytest.MonkeyPatch):
     made = quantized_reference_artefact(SPEC, exports, quantized(exports, "int8", "ort"), exact(exports))
     monkeypatch.setattr(quantized_reference, "outputs", None)
     assert quantized_reference_artefact(SPEC, exports, quantized(exports, "int8", "ort"), exact(exports)) == made
 
 
+@pytest.mark.slow
 def test_a_file_that_was_edited_is_not_evaluated(exports: Path, tmp_path: Path):
     artefact = quantized(exports, "fp8", "trt")
     copy = changed(artefact, tmp_path / "copy", lambda _: None)
@@ -82,6 +86,7 @@ def test_a_file_that_was_edited_is_not_evaluated(exports: Path, tmp_path: Path):
         quantized_reference_artefact(SPEC, tmp_path, copy, exact(exports))
 
 
+@pytest.mark.slow
 def test_a_file_that_overflows_is_a_failed_cell(exports: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     broken = np.full((8, 10), np.nan)
     monkeypatch.setattr(quantized_reference, "outputs", lambda *_: (broken, broken))
@@ -173,6 +178,7 @@ MUTANTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", MUTANTS.values(), ids=MUTANTS.keys())
 def test_a_wrong_file_is_seen(exports: Path, tmp_path: Path, change: Any):
     """As ONNX Runtime runs it in int8, against the reference of the right one."""
@@ -205,6 +211,7 @@ def test_what_quantisation_cost_is_a_figure_of_its_own():
     assert "all of it may be lost" in reason
 
 
+@pytest.mark.slow
 def test_a_network_whose_signal_no_grid_can_hold(tmp_path: Path):
     """Weights as PyTorch's own layers begin with them: what the images change is far below a step at the end."""
     import torch
