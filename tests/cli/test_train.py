@@ -4,15 +4,20 @@ import json
 import re
 import signal
 import time
+from io import StringIO
 
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
+from rich.progress import Progress, TextColumn
 
 from tests.killing import begin
 from tests.train.small import Listener, colourful, recipe_data, write_cifar
+from vggbench.cli.train import LiveBar, PlainLines, epoch_text
 from vggbench.models.weights_file import read_state
 from vggbench.train.recipe import read_recipe, recipe_names
+from vggbench.train.scores import EpochScore, Score
 from vggbench.train.training import Request, start_training
 
 
@@ -96,6 +101,72 @@ def test_photos_keep_their_class_names(command_line, recipe_file, tmp_path):
     )  # fmt: skip
     assert json.loads(again.out)["init"].startswith("model.safetensors, sha256 ")
     assert again.code == 0
+
+
+def test_without_test_images_nothing_is_said_of_others(command_line, recipe_file, tmp_path):
+    pixels, labels = colourful(12, 0)
+    for place, (image, label) in enumerate(zip(pixels, labels, strict=True)):
+        folder = tmp_path / "photos" / ("red", "green", "blue")[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / f"{place}.png")
+    arguments = [
+        "--data",
+        tmp_path / "photos",
+        "--output",
+        tmp_path / "run",
+        "--recipe",
+        recipe_file,
+        "--device",
+        "cpu",
+    ]
+    said = command_line("train", *arguments, "--threads", 1)
+    assert said.code == 0
+    assert said.out.startswith("no test images are apart from those that were trained on")
+    assert json.loads((tmp_path / "run" / "training.json").read_text())["outcome"]["test_accuracy"] is None
+
+
+def test_classes_that_differ_between_the_splits_are_named(command_line, recipe_file, tmp_path):
+    for split, names in (("train", ("cat", "dog")), ("test", ("cat", "cow"))):
+        for name in names:
+            folder = tmp_path / "photos" / split / name
+            folder.mkdir(parents=True)
+            Image.new("RGB", (32, 32), (len(name + split), 0, 0)).save(folder / "1.png")
+    said = command_line("train", "--data", tmp_path / "photos", "--output", tmp_path / "run", "--recipe", recipe_file)
+    assert said.code == 2
+    assert said.message.endswith("2 classes to train on, 2 to test on; they differ in cow, dog")
+
+
+def test_a_terminal_sees_a_bar_and_the_lines_of_finished_epochs():
+    said = StringIO()
+    with Progress(TextColumn("{task.description}"), console=Console(file=said, width=100)) as live:
+        bar = LiveBar(live)
+        bar.learned(1, 1, 2, Score(2.0, 1, 4))
+        bar.learned(1, 2, 2, Score(4.0, 3, 8))
+        bar.finished(ROW, 3)
+        bar.learned(2, 1, 2, Score(1.0, 4, 4))
+    assert epoch_text(ROW, 3) in said.getvalue()
+    assert "epoch 2, loss 0.250" in said.getvalue()
+
+
+def test_a_long_epoch_is_told_of_now_and_then(capsys, monkeypatch):
+    clock = iter([0.0, 30.0, 61.0, 61.0, 70.0, 130.0])
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    lines = PlainLines()
+    for done in (1, 2, 3):
+        lines.learned(1, done, 4, Score(2.0 * done, done, 4 * done))
+    assert capsys.readouterr().err == "epoch 1: 2 of 4 batches, loss 0.5000\n"
+
+
+ROW = EpochScore(
+    epoch=1,
+    learning_rate=0.1,
+    train_loss=1.0,
+    train_accuracy=0.5,
+    validation_loss=None,
+    validation_accuracy=None,
+    wall_s=3.0,
+    cpu_s=4.0,
+)
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import CommandLine
-from tests.trained import IMAGES, IMAGES_SHA256, TRAINING, WEIGHTS
+from tests.trained import IMAGES, IMAGES_SHA256, TRAINING, WEIGHTS, write_real_data
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]  # a worker a cell, each of which imports a library
 
 # The 500 are a sample of the 10,000 that the accuracy beside the checkpoint is of: four standard errors to either side
 # of 0.8685, sqrt(p (1 - p) / 500) = 1.5 points each.
 FURTHEST_POINTS = 6.0
+LARGEST_LOSS = 0.5  # of the signal, by quantising: half of what would drown it
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +44,25 @@ def test_every_precision_is_as_right_as_its_training_says(command_line: CommandL
             assert row["changed"] in {"", "0", "1"}
         elif row["precision"] == "bf16":
             assert row["verdict"] == "no difference shown"
+
+
+@pytest.mark.filterwarnings("default::vggbench.errors.VggbenchWarning")
+def test_quantised_files_agree_with_their_graph_when_calibrated_with_real_images(
+    command_line: CommandLine, exports: Path, tmp_path: Path
+):
+    said = command_line(
+        *("verify", "--weights", WEIGHTS, "--backend", "onnx-reference,onnxruntime", "--precision", "int8,fp8"),
+        *("--calibration", write_real_data(tmp_path / "data"), "--exports", exports, "--json"),
+    )
+    rows = {(row["backend"], row["precision"]): row for row in json.loads(said.out)}
+    for precision in ("int8", "fp8"):
+        row = rows["onnx-reference", precision]
+        assert (row["status"], row["precision_ran"]) == ("ok", f"{precision}:100.0%")
+        assert row["parity_error"] <= row["parity_tolerance"]
+        assert 0 < row["quantization_error"] < LARGEST_LOSS
+    # Where the CPU has the instructions, ONNX Runtime runs int8; fp8 it would only imitate.
+    assert rows["onnxruntime", "int8"]["status"] in {"ok", "unsupported"}
+    assert rows["onnxruntime", "fp8"]["status"] == "unsupported"
 
 
 @pytest.mark.filterwarnings("default::vggbench.errors.VggbenchWarning")

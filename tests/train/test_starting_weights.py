@@ -8,6 +8,7 @@ from vggbench.errors import UnknownVariantError, WeightsError
 from vggbench.models.description import Description
 from vggbench.models.spec import make_spec
 from vggbench.models.weights import initial_state
+from vggbench.train import starting_weights
 from vggbench.train.starting_weights import LAST_LAYER, Start, find_start, starting_network
 
 CLASSES = ("cat", "dog", "bird")
@@ -43,9 +44,8 @@ def test_of_a_file_all_but_the_last_layer_is_taken(tmp_path, name, num_classes):
     start = find_start(spec(), str(tmp_path / name))
     network = starting_network(spec(), start, CLASSES)
     taken = kept_and_new(network, state)
-    assert {key for key, kept in taken.items() if not kept} == {f"{LAST_LAYER}weight", *()} | (
-        {f"{LAST_LAYER}bias"} if num_classes != 3 else set()
-    )  # a bias of zeros is the same in both
+    anew = {f"{LAST_LAYER}weight"} if num_classes == 3 else {f"{LAST_LAYER}weight", f"{LAST_LAYER}bias"}
+    assert {key for key, kept in taken.items() if not kept} == anew  # three biases of zero are the same in both
     own = initial_state(spec())
     assert torch.equal(network.state_dict()[f"{LAST_LAYER}weight"], own[f"{LAST_LAYER}weight"])
     assert start.text == f"{name}, sha256 {start.sha256}"
@@ -74,6 +74,16 @@ def test_values_that_are_no_numbers_are_refused(tmp_path):
     torch.save(state, tmp_path / "w.pth")
     with pytest.raises(WeightsError, match="are not finite in fp32"):
         starting_network(spec(), find_start(spec(), str(tmp_path / "w.pth")), CLASSES)
+
+
+def test_of_imagenets_weights_the_last_layer_is_made_anew(tmp_path, monkeypatch):
+    """With a small file in the published one's place; finding and checking that has tests of its own."""
+    monkeypatch.setattr(starting_weights, "local_file", lambda origin: (tmp_path / f"{origin.name}.pth", "0" * 64))
+    start = find_start(make_spec("vgg11_bn", num_classes=3, weights="init"), "imagenet")
+    assert start.text == "vgg11_bn-6002323d.pth, sha256 " + "0" * 64
+    state = written(start.path, 5)
+    taken = kept_and_new(starting_network(spec(), start, CLASSES), state)
+    assert [key for key, kept in taken.items() if not kept] == [f"{LAST_LAYER}weight", f"{LAST_LAYER}bias"]
 
 
 def test_what_is_not_there_is_named(tmp_path):
