@@ -172,6 +172,23 @@ def test_a_finished_training_may_go_on_for_more_epochs_where_its_schedule_has_no
         resume_training(tmp_path / "short", data, Listener(), epochs=2)
 
 
+def test_an_end_that_no_training_has_is_refused(data, tmp_path):
+    schedule = {"kind": "constant"}
+    with pytest.raises(Interrupted):
+        start_training(request(data, tmp_path / "run", schedule=schedule), Listener((1, 1), press_ctrl_c))
+    with pytest.raises(RecipeError, match="epochs: input should be greater than or equal to 1, not 0"):
+        resume_training(tmp_path / "run", data, Listener(), epochs=0)
+
+
+def test_batches_of_one_image_have_no_spread(data, tmp_path):
+    optimizer = recipe_data()["optimizer"] | {"batch_size": 1}
+    with pytest.raises(RecipeError, match=r"optimizer\.batch_size is 1; a batch norm needs 2 images"):
+        start_training(request(data, tmp_path / "run", optimizer=optimizer), Listener())
+    network = recipe_data()["network"] | {"batch_norm": False}
+    made = request(data, tmp_path / "run", optimizer=optimizer, network=network, epochs=1)
+    assert start_training(made, Listener()).epochs == 1
+
+
 def test_one_cycle_has_an_end(data, whole):
     with pytest.raises(RecipeError, match="laid out for 2 epochs"):
         resume_training(whole[0], data, Listener(), epochs=3)

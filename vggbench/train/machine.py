@@ -53,9 +53,10 @@ def torch_set_up(device: str, wanted_threads: int) -> Iterator[None]:
     import torch
 
     threads = torch.get_num_threads()
+    devices = [torch.cuda.current_device()] if device == "cuda" else []
     torch.set_num_threads(wanted_threads)
     try:
-        with torch.random.fork_rng(), _strict_gpu(device):
+        with torch.random.fork_rng(devices), _strict_gpu(device):
             yield
     finally:
         torch.set_num_threads(threads)

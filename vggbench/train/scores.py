@@ -45,7 +45,7 @@ class EpochScore:
         learning_rate: of the last batch.
         train_loss: in the mean over the epoch, of inputs as they were augmented and with label smoothing, while the
             network learned: not the loss of the network that the epoch ended with.
-        wall_s: seconds that the epoch took, its validation and what was lost to interruptions included.
+        wall_s: seconds that the epoch took, its validation included, in every process that saved its part of it.
         cpu_s: CPU seconds of all threads likewise.
     """
 

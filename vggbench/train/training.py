@@ -39,7 +39,7 @@ from vggbench.train.machine import (
     torch_set_up,
     torch_version,
 )
-from vggbench.train.recipe import OneCycleSchedule, Recipe
+from vggbench.train.recipe import OneCycleSchedule, Recipe, checked_recipe
 from vggbench.train.scores import Score
 from vggbench.train.starting_weights import RANDOM, find_start, starting_network
 from vggbench.train.trainer import Trainer
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
 COPIES = 2 * 2  # weights and momentum, in the checkpoint that is and in the one that replaces it
 LOADERS = {"cpu": 1, "cuda": 4}  # threads that prepare batches: on a CPU they take time from the training
+FEWEST_IN_A_BATCH = 2  # one alone has no spread that a batch norm could divide by
 EVALUATION_BATCH = 256  # images at once where nothing is kept for a backward pass
 
 
@@ -210,6 +211,8 @@ def _spec(request: Request, train: DataSet) -> ModelSpec:
             f"({', '.join(train.classes[:3])}, ...); --num-classes {found} trains it on these"
         )
     spec = network.spec(found, request.recipe.seed)
+    if spec.batch_norm and request.recipe.optimizer.batch_size < FEWEST_IN_A_BATCH:
+        raise RecipeError("optimizer.batch_size is 1; a batch norm needs 2 images to have a spread to divide by")
     preprocessing = request.recipe.images.preprocessing(spec.input_size)
     train.batch(np.zeros(1, dtype=np.int64), preprocessing, spec.input_size)  # do the images fit the network?
     return spec
@@ -227,8 +230,8 @@ def _indices(recipe: Recipe, train: DataSet) -> tuple[Any, Any]:
 
 
 def _least(recipe: Recipe) -> int:
-    """Return the fewest images of a batch: one alone has no spread that a batch norm could divide by."""
-    return min(2, recipe.optimizer.batch_size)
+    """Return the fewest images of an epoch's last batch."""
+    return min(FEWEST_IN_A_BATCH, recipe.optimizer.batch_size)
 
 
 def _batches(info: TrainingInfo, train: DataSet) -> tuple[Batches, Batches | None]:
@@ -287,7 +290,7 @@ def _with_epochs(checkpoint: Checkpoint, epochs: int) -> TrainingInfo:
         )
     if epochs < checkpoint.position.epoch:
         raise RecipeError(f"--epochs is {epochs}, and {checkpoint.position.epoch} are trained already")
-    return replace(info, recipe=recipe.model_copy(update={"epochs": epochs}))
+    return replace(info, recipe=checked_recipe(recipe.model_dump() | {"epochs": epochs}, info.recipe_name))
 
 
 def _check_same(info: TrainingInfo, sets: Sets, data: Path) -> None:
