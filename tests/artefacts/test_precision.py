@@ -298,7 +298,7 @@ def copied(exports, tmp_path):
     return copy
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", [FP16, pytest.param(BF16, marks=pytest.mark.slow)])  # of an opset of its own
 def test_an_fp32_file_that_is_called_typed_is_refused(copied, form):
     path = copied(replace(OnnxForm(), opset=form.opset))
     with pytest.raises(ExportError, match=f"in float, asked for was {NAMES[form.precision].lower()}"):
