@@ -1,9 +1,8 @@
 """A changed chain as a copy of the exported ONNX file, in which only what was changed differs.
 
-Nodes and weights of untouched layers are the exported file's own; a changed layer's node has its name, and what comes
-beside it that of its value. The exported data file is copied once, for all the
-damaged files after one another (readers refuse one with several links); changed weights are written into the damaged
-file itself. Batch norms are folded in as the export does it, in float64.
+Nodes and weights of untouched layers are the exported file's own; a changed layer's node and value have its name. The
+exported data file is copied once, for all the damaged files after one another (readers refuse one with several links);
+changed weights are written into the damaged file itself. Batch norms are folded in as the export does it, in float64.
 """
 
 from __future__ import annotations
@@ -33,6 +32,7 @@ class ExportedFile:
         self._original = {layer.name: (layer, _norm_at(chain, index + 1)) for index, layer in enumerate(chain)}
         self._model = onnx.load(artefact.path, load_external_data=False)
         self._weights = {tensor.name: tensor for tensor in self._model.graph.initializer}
+        self.folder = folder
         self._copy = replace(artefact, folder=str(folder), main=DAMAGED_FILE, files={}, sha256="")
         for name in artefact.files:
             if name != artefact.main:
@@ -76,7 +76,7 @@ class _Writer:
     def copy(self, layer: str) -> None:
         """Add the exported nodes of a layer, with the exported weights; dropout and an empty pool have none."""
         nodes = [node for node in self._source.graph.node if node.name.split("/")[0] == layer]
-        inside = {output: f"{len(self._nodes)}/{output}" for node in nodes for output in node.output}
+        inside = {output: self._free(output) for node in nodes for output in node.output}
         before = self._last
         for node in nodes:
             self._weights.update({name: self._stored[name] for name in node.input if name in self._stored})
@@ -86,6 +86,11 @@ class _Writer:
             twin.output[:] = [inside[name] for name in node.output]
             twin.name, self._last = self._unique(layer), twin.output[0]
             self._nodes.append(twin)
+
+    def _free(self, value: str) -> str:
+        """Return a value's name, with the place of its node where it is taken; the last one is renamed at the end."""
+        taken = {INPUT, LOGITS} | {output for node in self._nodes for output in node.output}
+        return f"{len(self._nodes)}/{value}" if value in taken else value
 
     def _unique(self, layer: str) -> str:
         """Return a node's name, with a number where the layer has one already, as the export does it."""
@@ -115,7 +120,7 @@ class _Writer:
         names = [f"{place}/constant{number}" for number in range(len(constants))]
         tensors = map(numpy_helper.from_array, map(np.ascontiguousarray, constants), names)
         self._weights.update(zip(names, tensors, strict=True))
-        output = f"{place}/{kind}"
+        output = self._free(self._layer or f"{place}/{kind}")
         name = self._unique(self._layer) if self._layer else output
         self._nodes.append(helper.make_node(kind, [self._last, *names], [output], name=name, **attributes))
         self._last = output

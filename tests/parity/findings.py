@@ -168,7 +168,8 @@ def _mutant_table(scores: Iterable[Score]) -> Iterator[str]:
     for name in dict.fromkeys(score.mutation for score in scores):
         own = [score for score in scores if score.mutation == name]
         rates = " | ".join(rate(own, precision) for precision in precisions)
-        yield f"| {name} | {own[0].change:.1e} | {rates} | {_states(own)} |"
+        change = next(score.change for score in sorted(own, key=lambda score: precisions.index(score.engine.precision)))
+        yield f"| {name} | {change:.1e} | {rates} | {_states(own)} |"
 
 
 def _states(scores: Iterable[Score]) -> str:

@@ -8,11 +8,15 @@ import onnx
 import pytest
 
 from tests.artefacts.networks import narrow
+from tests.artefacts.quantized_files import form_of
 from tests.parity.chain import Chain, chain_of
 from tests.parity.damaged_file import DAMAGED_FILE, ExportedFile
+from tests.parity.damaged_quantized import QuantizedFile
 from tests.parity.mutations import MUTATIONS
 from vggbench.artefacts.artefact import Artefact, check_files, file_sha256
+from vggbench.artefacts.exported import exported
 from vggbench.artefacts.onnx import onnx_artefact
+from vggbench.artefacts.onnx_form import OnnxForm
 from vggbench.artefacts.weights import weights_artefact
 from vggbench.models.weights import load_module
 
@@ -23,6 +27,7 @@ class Copies:
     """An exported file and where its copies go."""
 
     def __init__(self, exports: Path) -> None:
+        self.exports = exports
         weights = weights_artefact(SPEC, exports)
         self.artefact: Artefact = onnx_artefact(SPEC, exports, weights)
         self.chain: Chain = chain_of(load_module(SPEC, weights.path))
@@ -87,6 +92,21 @@ def test_node_left_out_is_one_node_less(copies: Copies) -> None:
 
 def test_norm_that_cannot_be_folded_is_a_node_of_its_own(copies: Copies) -> None:
     assert kinds(copies.of("batch norm after the ReLU")).count("BatchNormalization") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", [form_of("int8", "ort"), form_of("fp8", "trt")], ids=["int8", "fp8"])
+def test_undamaged_copy_is_quantised_as_the_export_is(copies: Copies, form: OnnxForm) -> None:
+    """The same nodes on the same stored numbers, so that damage is all that tells a damaged one apart."""
+    quantized = QuantizedFile(SPEC, copies.exports, form).damaged(copies.file.damaged(copies.chain))
+    models = [onnx.load(path) for path in (quantized.path, exported(SPEC, copies.exports, form).path)]
+    ours, theirs = ([(node.op_type, [*node.input], [*node.output]) for node in model.graph.node] for model in models)
+    assert ours == theirs
+    ours, theirs = (
+        {tensor.name: onnx.numpy_helper.to_array(tensor).tobytes() for tensor in model.graph.initializer}
+        for model in models
+    )
+    assert ours == theirs
 
 
 def test_exported_file_is_left_alone_and_its_data_is_whole_in_the_copy(copies: Copies) -> None:

@@ -13,8 +13,8 @@ from tests.artefacts.networks import FIVE_POOLS, narrow
 from tests.parity.findings import Head, Journal, Verification, summary
 from tests.parity.mutations import EQUIVALENT, MUTATIONS
 from tests.parity.score import Engine, Score
-from tests.parity.scoring import EMULATED, engines
-from tests.parity.verify_all import Work, verify_all
+from tests.parity.scoring import engines
+from tests.parity.verify_all import SCORED_IN, VERIFIED_IN, Work, verify_all
 from vggbench.models.configs import VARIANTS
 
 HEAD = Head("make verify-all", "2026-01-01 00:00 UTC", "0123456789abcdef", "a machine, 2 cores", {"torch": "2.11"})
@@ -122,9 +122,9 @@ def test_small_examination_from_end_to_end(tmp_path: Path, capsys: pytest.Captur
     assert verify_all(work, tmp_path / "log", tmp_path, resume=False) == 0
     page = (tmp_path / "log" / "summary.md").read_text()
     lines = (tmp_path / "log" / "journal.jsonl").read_text()
-    native = sum(engine.backend != EMULATED for engine in engines())
+    native = len(engines(VERIFIED_IN))
     assert native >= 3
-    assert len(lines.splitlines()) == 1 + 3 * len(engines()) + 1
+    assert len(lines.splitlines()) == 1 + 3 * len(engines(SCORED_IN)) + 1
     assert len(json.loads(lines.splitlines()[-1])["variant"]["rows"]) == native
     assert [path.name for path in tmp_path.iterdir()] == ["log"]
     capsys.readouterr()

@@ -22,7 +22,8 @@ from typing import Any
 from tests.parity.findings import Head, Journal, Verification, summary
 from tests.parity.mutations import EQUIVALENT, MUTATIONS
 from tests.parity.score import Score
-from tests.parity.scoring import BACKENDS, EMULATED, Laboratory, engines
+from tests.parity.scoring import BACKENDS, EMULATED, ORACLE, Laboratory, engines
+from vggbench.artefacts.quantization import SYNTHETIC
 from vggbench.backends.base import PRECISIONS, Available
 from vggbench.backends.registry import REAL_BACKENDS, find_backend
 from vggbench.environment import collect, default_threads
@@ -33,6 +34,8 @@ from vggbench.results.columns import Row
 from vggbench.runner import verify_plan
 
 COMMAND = "make verify-all"
+SCORED_IN = tuple(name for name in BACKENDS if name != ORACLE)  # which is numpy: for the tests' small networks
+VERIFIED_IN = tuple(name for name in SCORED_IN if name != EMULATED)
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def _head() -> Head:
 
 def examine_mutants(work: Work, exports: Path, journal: Journal) -> Iterator[Score]:
     """Yield the score of every mutant in every engine that the journal does not hold yet."""
-    native = engines()
+    native = engines(SCORED_IN)
     done = {(score.mutation, score.engine) for score in journal.scores}
     wanted = {
         name: mutation
@@ -109,14 +112,15 @@ def examine_variants(work: Work, exports: Path, journal: Journal) -> Iterator[Ve
 
 def _backends(title: str) -> list[str]:
     """Return the backends to verify a variant in: those that compile for a minute have the default variant alone."""
-    names = REAL_BACKENDS if title == DEFAULT_VARIANT else [name for name in BACKENDS if name != EMULATED]
+    names = REAL_BACKENDS if title == DEFAULT_VARIANT else VERIFIED_IN
     return [name for name in names if isinstance(find_backend(name).availability("cpu"), Available)]
 
 
 def _verified(shape: Mapping[str, Any], backends: Sequence[str], exports: Path) -> list[Row]:
     """Verify in every precision that a backend has; without a name it would be the usual ones."""
-    precisions = {engine.precision for engine in engines(name for name in BACKENDS if name != EMULATED)}
-    chosen = selection({**shape, "backend": list(backends), "precision": sorted(precisions, key=PRECISIONS.index)})
+    precisions = sorted({engine.precision for engine in engines(VERIFIED_IN)}, key=PRECISIONS.index)
+    quantized = {"calibration": SYNTHETIC} if "int8" in precisions else {}
+    chosen = selection({**shape, **quantized, "backend": list(backends), "precision": precisions})
     cells, versions = find_cells([chosen], device="cpu", threads=None)
     native = tuple(cell for cell in cells if not cell.unsupported)
     return verify_plan(Pace(rounds=1).plan(native), exports, backend_versions=versions)

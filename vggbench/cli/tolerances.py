@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vggbench.tolerances import ToleranceRow
 
 _HEADINGS = (
-    *("variant", "pixels", "precision", "backend", "bound", "PyTorch", "", "error", "cost", "margin", "x PyTorch"),
+    *("variant", "pixels", "precision", "backend", "bound", "PyTorch", "how", "error", "cost", "margin", "x PyTorch"),
     *("status", "note"),
 )
 _LEFT = {0, 2, 3, 6, 11, 12}  # columns of words
@@ -74,11 +74,13 @@ def _print(rows: Sequence[ToleranceRow]) -> None:
 
     from vggbench.cli.tables import plain_table, print_table
 
+    lines = [_texts(row) for row in rows]
+    shown = [number for number in range(len(_HEADINGS)) if any(line[number] for line in lines)]
     table = plain_table()
-    for number, heading in enumerate(_HEADINGS):
-        table.add_column(heading, justify="left" if number in _LEFT else "right")
-    for row in rows:
-        table.add_row(*map(Text, _texts(row)))  # names of users' files, not rich's markup
+    for number in shown:
+        table.add_column(_HEADINGS[number], justify="left" if number in _LEFT else "right")
+    for line in lines:
+        table.add_row(*(Text(line[number]) for number in shown))  # names of users' files, not rich's markup
     print_table(table)
 
 
