@@ -122,6 +122,13 @@ def test_options_say_all_of_it():
         assert Calibration.of_options(asked.options) == asked
 
 
+@pytest.mark.parametrize("changes", [{"calibration": None}, {"calibration_images": "many"}, {"calibration_method": ""}])
+def test_options_that_do_not_say_it_are_refused(changes: dict[str, str | None]):
+    options = {name: value for name, value in (Calibration().options | changes).items() if value is not None}
+    with pytest.raises(RequestError):
+        Calibration.of_options(options)
+
+
 def picture(path: Path, seed: int | None) -> None:
     """Write a PNG of noise, or without a seed of one colour."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -15,8 +15,9 @@ from onnx import helper, numpy_helper
 
 from tests.artefacts.networks import narrow
 from tests.artefacts.quantized_files import CALIBRATION, KINDS, SPEC, form_of, quantized
+from tests.data.writing import write_folders
 from vggbench.artefacts import quantize
-from vggbench.artefacts.calibration import ranges_artefact, read_ranges
+from vggbench.artefacts.calibration import choose_calibration, ranges_artefact, read_ranges
 from vggbench.artefacts.onnx import onnx_artefact
 from vggbench.artefacts.quantization import Calibration
 from vggbench.artefacts.quantize import PROPERTY, missing_parts
@@ -112,6 +113,19 @@ def test_the_manifest_says_how_it_was_quantised(exports: Path, precision: str, l
     properties = {entry.key: entry.value for entry in onnx.load(made.path, load_external_data=False).metadata_props}
     assert json.loads(properties[PROPERTY]) == manifest["options"]
     assert made.bytes < form_of(precision, layout).bytes(SPEC) < parent.bytes
+
+
+@pytest.mark.slow
+def test_the_manifest_names_a_set_of_photographs_by_its_hash_and_not_by_its_place(exports: Path, tmp_path: Path):
+    shades = np.random.default_rng(0).integers(0, 256, (2, 3, 32, 32, 3)).astype(np.uint8)
+    write_folders(tmp_path / "photographs", {"cat": list(shades[0]), "dog": list(shades[1])})
+    chosen = choose_calibration(str(tmp_path / "photographs"), "min-max")
+    made = quantized(exports, "int8", "trt", calibration=chosen)
+    text = (Path(made.folder) / "manifest.json").read_text()
+    options = json.loads(text)["options"]
+    assert (options["calibration"], options["calibration_images"]) == ("images", "6")
+    assert options["calibration_sha256"] == chosen.sha256
+    assert "photographs" not in text
 
 
 def test_the_same_request_is_found_again_and_another_is_another(exports: Path, monkeypatch: pytest.MonkeyPatch):

@@ -64,12 +64,16 @@ class Calibration:
 
     @classmethod
     def of_options(cls, options: Mapping[str, str]) -> Self:
-        """Rebuild it from `options`."""
+        """Rebuild it from `options`; `RequestError` where they do not say it."""
+        count = options.get(CALIBRATION_IMAGES, "")
+        if CALIBRATION not in options or not count.isdecimal():
+            found = " ".join(f"{name}={value}" for name, value in options.items()) or "nothing"
+            raise RequestError(f"a quantised file's export options say what it is calibrated with; these say {found}")
         return cls(
             where=options[CALIBRATION],
             sha256=options.get(CALIBRATION_SHA256, ""),
-            images=int(options[CALIBRATION_IMAGES]),
-            method=options[CALIBRATION_METHOD],
+            images=int(count),
+            method=options.get(CALIBRATION_METHOD, ""),
         )
 
 

@@ -79,7 +79,7 @@ def _is_made(spec: ModelSpec, exports: Path, form: OnnxForm) -> bool:
 
 
 def _request(spec: ModelSpec, parent: Artefact, ranges: Artefact, form: OnnxForm) -> Request:
-    images = read_ranges(ranges).sha256[:HASH_CHARACTERS]
+    seen = {CALIBRATION_SHA256: read_ranges(ranges).sha256[:HASH_CHARACTERS]}  # a folder has the hash of its set
     return Request(
         kind="onnx",
         format="onnx",
@@ -87,7 +87,7 @@ def _request(spec: ModelSpec, parent: Artefact, ranges: Artefact, form: OnnxForm
         spec=spec,
         precision=form.precision,
         opset=form.opset,
-        options=form.options(spec) | {CALIBRATION_SHA256: images},
+        options=seen | form.options(spec),
         parent=parent.sha256,
         material={
             "spec": spec.digest(),

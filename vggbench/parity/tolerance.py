@@ -45,7 +45,9 @@ than d: over a few layers the roundings of two correct backends become as differ
 step, which moves a result by half a step in the root mean square: a little more than that. Its `spread`, the distance
 of the perturbed outputs, is hence what a correct backend's error comes up to and does not exceed by more than the
 scatter of one network, `SPREAD_MARGIN`. Relative to the signal it is already. No roundoff is added: fp32's is thousands
-of times smaller.
+of times smaller. Seen, error over spread, in 16 untrained networks of 5 to 16 layers: int8 in the layout that a backend
+fuses at most 0.51 in ONNX Runtime and 0.44 in OpenVINO; TensorRT's layout, which ONNX Runtime runs in fp32 with
+quantisers moved past pools, 1.03; vgg16_bn at 224 pixels 0.28 and 0.40.
 
 Seen on a CPU, tolerance over error, with PyTorch, ONNX Runtime and OpenVINO: untrained networks of 5 to 16 layers, fp32
 6 to 40, bf16 5 to 12; vgg16_bn at 224 pixels, fp32 9 to 27, bf16 5 to 7. Small trained networks with batch norm, on
