@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 LONGEST_REASON = 120  # characters of a decoder's words that say enough
 # What Pillow's decoders were seen to raise for files that are damaged or claim to be larger than any photograph.
-DAMAGED = (ArithmeticError, EOFError, LookupError, MemoryError, OSError, SyntaxError, TypeError, ValueError)
-ALSO_DAMAGED = (struct.error, Warning)
+DAMAGED = (
+    *(ArithmeticError, EOFError, LookupError, MemoryError, OSError, SyntaxError, TypeError, ValueError),
+    *(Warning, struct.error),
+)
 
 
 def read_image(path: Path) -> Image:
@@ -58,7 +60,7 @@ def decode(path: Path) -> Image:
         raise DataError(f"is no image in any of the formats {', '.join(FORMATS)}") from None
     except Image.DecompressionBombError:
         raise DataError("claims to have more pixels than any photograph") from None
-    except (*DAMAGED, *ALSO_DAMAGED) as error:
+    except DAMAGED as error:
         said = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"cannot be decoded: {said[:LONGEST_REASON]}") from None
 
