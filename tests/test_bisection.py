@@ -27,7 +27,7 @@ from vggbench.artefacts.quantization import QUANTIZED_PRECISIONS, Calibration
 from vggbench.artefacts.weights import WEIGHTS_FILE, weights_artefact, write_safetensors
 from vggbench.backends.base import Available
 from vggbench.backends.registry import find_backend
-from vggbench.bisection import NOTHING_TO_FIND, bisect, bisect_failures
+from vggbench.bisection import LOST_BEFORE, NOTHING_TO_FIND, bisect, bisect_failures
 from vggbench.errors import CellError
 from vggbench.measure.client import WorkerFailure
 from vggbench.measure.rounds import verify_round
@@ -285,6 +285,15 @@ def test_a_network_that_passes_when_it_is_cut_has_its_fault_behind(inline_worker
 def test_nothing_is_run_of_a_cell_that_passes(inline_workers: None, exports: Path) -> None:
     passing = verification(fake_cell(), exports)
     assert bisect_failures([passing], exports, print) == {passing.cell.id: Bisection(layer="", remark=NOTHING_TO_FIND)}
+
+
+def test_what_was_lost_in_quantising_is_no_layers_fault(inline_workers: None, exports: Path) -> None:
+    passing = verification(fake_cell(), exports)
+    (session,) = passing.record.sessions
+    lost = replace(session.parity, passed=False, reasons=("quantisation cost 0.9",), quantization_error=0.9)
+    record = replace(passing.record, sessions=(replace(session, parity=lost),))
+    found = bisect_failures([replace(passing, record=record)], exports, print)
+    assert found == {passing.cell.id: Bisection(layer="", remark=LOST_BEFORE)}
 
 
 def test_a_backend_without_layers_says_so(inline_workers: None, exports: Path) -> None:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 NOTHING_TO_FIND = "parity holds: there is nothing to find"
+LOST_BEFORE = "no layer departs: the backend computes what the file says, and the signal was lost in quantising it"
 
 
 def bisect_failures(
@@ -47,7 +48,9 @@ def bisect_failures(
     """Search every cell that failed, and say of the others that there is nothing to find; by cell id."""
     found = {}
     for each in verifications:
-        if _failed(each.record):
+        if _only_quantising_cost_too_much(each.record):
+            found[each.cell.id] = Bisection(layer="", remark=LOST_BEFORE)
+        elif _failed(each.record):
             announce(f"bisecting {each.cell.title}")
             found[each.cell.id] = bisect(each, exports, announce)
         else:
@@ -57,6 +60,15 @@ def bisect_failures(
 
 def _failed(record: RoundRecord) -> bool:
     return record.failure is not None or not all(session.parity.passed for session in record.sessions)
+
+
+def _only_quantising_cost_too_much(record: RoundRecord) -> bool:
+    """Say whether a cell failed for what its file says, which the backend computes as it should."""
+    parities = [session.parity for session in record.sessions if not session.parity.passed]
+    agree = [
+        parity.passing_tolerance is not None and parity.passing_tolerance <= parity.tolerance for parity in parities
+    ]
+    return record.failure is None and bool(parities) and all(agree)
 
 
 def bisect(failed: Verification, exports: Path, announce: Callable[[str], None]) -> Bisection:
