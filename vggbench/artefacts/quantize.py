@@ -59,7 +59,10 @@ def quantized_artefact(spec: ModelSpec, exports: Path, form: OnnxForm, *, hash_e
     ranges = ranges_artefact(spec, exports, parent, form.asked_calibration)
     request = _request(spec, parent, ranges, form)
     return prepare(
-        request, exports, lambda folder: _write(request, parent, ranges, form, folder), hash_existing=hash_existing
+        request,
+        exports,
+        lambda folder: _write(spec, request, parent, ranges, form, folder),
+        hash_existing=hash_existing,
     )
 
 
@@ -98,7 +101,9 @@ def _request(spec: ModelSpec, parent: Artefact, ranges: Artefact, form: OnnxForm
     )
 
 
-def _write(request: Request, parent: Artefact, ranges: Artefact, form: OnnxForm, folder: Path) -> Written:
+def _write(
+    spec: ModelSpec, request: Request, parent: Artefact, ranges: Artefact, form: OnnxForm, folder: Path
+) -> Written:
     import onnx
 
     from vggbench.artefacts.quantize_check import check_quantized
@@ -113,7 +118,7 @@ def _write(request: Request, parent: Artefact, ranges: Artefact, form: OnnxForm,
     refer(model.graph, DATA_FILE, data.extents)
     model.metadata_props.add(key=PROPERTY, value=canonical_json(dict(request.options)))
     (folder / ONNX_FILE).write_bytes(model.SerializeToString(deterministic=True))
-    check_quantized(request, folder / ONNX_FILE)
+    check_quantized(spec, form, folder / ONNX_FILE)
     inputs, outputs = _interface(parent)
     hashes = {DATA_FILE: data.sha256} if form.external_data else _put_inside(folder)
     return Written(inputs=inputs, outputs=outputs, tools=tool_versions("onnx", "numpy"), sha256=hashes)

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggbench.artefacts.network_file import load_graph
+from vggbench.artefacts.onnx_form import OnnxForm
 from vggbench.artefacts.qdq import BIAS, IMAGE, PRODUCTS, WEIGHT, weight_type
-from vggbench.artefacts.store import Request
 from vggbench.errors import ExportError
 from vggbench.models.layers import mac_layers
 from vggbench.models.spec import ModelSpec
@@ -24,40 +24,33 @@ if TYPE_CHECKING:
     import onnx
 
 
-def check_quantized(request: Request, path: Path) -> None:
+def check_quantized(spec: ModelSpec, form: OnnxForm, path: Path) -> None:
     """Raise `ExportError` that says how the file departs from the request."""
     import onnx
 
-    variant = request.spec.variant
     try:
         onnx.checker.check_model(path, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportError(f"{variant}: onnx refuses the quantised file: {str(error).splitlines()[0]}") from error
-    departure = next(_departures(request, load_graph(path), path.parent), None)
+        raise ExportError(f"{spec.variant}: onnx refuses the quantised file: {str(error).splitlines()[0]}") from error
+    departure = next(_departures(spec, form, load_graph(path), path.parent), None)
     if departure is not None:
-        raise ExportError(f"{variant}: the quantised file {departure}")
+        raise ExportError(f"{spec.variant}: the quantised file {departure}")
 
 
-def _departures(request: Request, model: onnx.ModelProto, folder: Path) -> Iterator[str]:
+def _departures(spec: ModelSpec, form: OnnxForm, model: onnx.ModelProto, folder: Path) -> Iterator[str]:
     """Yield everything in which a file is not what was asked for, as the end of a sentence."""
     found = _Quantizers(model.graph)
     products = [node for node in model.graph.node if node.op_type in PRODUCTS]
-    assert isinstance(request.spec, ModelSpec), "files of others are not quantised"
-    expected = [layer.name for layer in mac_layers(request.spec)]
+    expected = [layer.name for layer in mac_layers(spec)]
     if [node.name for node in products] != expected:
         yield f"has the convolutions and products {[node.name for node in products]}, the network has {expected}"
-    layout = request.options["layout"]
     for node in products:
-        yield from _weight_departures(node, found, weight_type(request.precision))
-        yield from _data_departures(node, found, _data_type(request.precision, layout))
-        yield from _bias_departures(node, found, whole=(request.precision, layout) == ("int8", "ort"))
-    if layout == "trt":
+        yield from _weight_departures(node, found, weight_type(form.precision))
+        yield from _data_departures(node, found, "UINT8" if form.has_whole_biases else weight_type(form.precision))
+        yield from _bias_departures(node, found, whole=form.has_whole_biases)
+    if form.layout == "trt":
         yield from _place_departures(found)
     yield from _extent_departures(model.graph, folder)
-
-
-def _data_type(precision: str, layout: str) -> str:
-    return "UINT8" if (precision, layout) == ("int8", "ort") else weight_type(precision)
 
 
 class _Quantizers:
