@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from tests.environment.recorded import ENVIRONMENT, HARDWARE, QUIET
+from vggbench.artefacts.tensorrt_libraries import Examined
 from vggbench.cli.doctor import doctor
 from vggbench.environment import Environment, NoiseSource
 from vggbench.errors import NothingToJudge
@@ -24,6 +25,19 @@ OPENVINO = BackendProbe(
 )
 
 
+RTX = Examined(
+    extra="rtx", label="tensorrt-rtx", version="1.7.1", purpose="builds engines on any machine", reason="", remedy=""
+)
+TENSORRT = Examined(
+    extra="trt10",
+    label="tensorrt 10",
+    version="",
+    purpose="builds engines on its GPU",
+    reason="not installed",
+    remedy="pip install 'vggbench[trt10]'",
+)
+
+
 def stub(monkeypatch: pytest.MonkeyPatch, environment: Environment, *probes: BackendProbe) -> list[str]:
     """Replace what looks at the machine; the returned list holds the devices that were probed."""
     devices: list[str] = []
@@ -34,6 +48,7 @@ def stub(monkeypatch: pytest.MonkeyPatch, environment: Environment, *probes: Bac
 
     monkeypatch.setattr("vggbench.environment.collect", lambda: environment)
     monkeypatch.setattr("vggbench.measure.client.probe_all", probe_all)
+    monkeypatch.setattr("vggbench.artefacts.tensorrt_libraries.examine", lambda: [RTX, TENSORRT])
     return devices
 
 
@@ -51,6 +66,9 @@ def test_everything_is_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
         "not bf16: no AVX-512",
         "cannot be used: No module named 'openvino'",
         "-> pip install openvino",
+        "1.7.1: builds engines on any machine",
+        "cannot be used: not installed",
+        "-> pip install 'vggbench[trt10]'; builds engines on its GPU",
         "nothing that was read disturbs timings",
     ):
         assert text in shown

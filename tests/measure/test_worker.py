@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from tests.fakes import fake_cell, fake_request
 from vggbench.artefacts.artefact import file_sha256
+from vggbench.artefacts.child_process import die_with_parent
 from vggbench.backends.base import Compilation, Unavailable
 from vggbench.backends.fake import FakeBackend, FakeSession
 from vggbench.measure import worker as module
@@ -284,7 +285,7 @@ def test_a_process_whose_parent_is_gone_already_does_not_start():
 
 def test_elsewhere_the_end_of_the_input_is_enough(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sys, "platform", "darwin")
-    module._die_with_parent(-1)
+    die_with_parent(-1)
 
 
 def test_what_quantisation_cost_is_told_beside_the_error(request_: RoundRequest, tmp_path: Path):

@@ -71,7 +71,7 @@ def test_the_first_call_says_what_it_costs_and_the_second_does_nothing(clone: Cl
     clone.interpreter("python3")
     first = clone.call()
     assert first.returncode == 0, first.stderr
-    assert "6.6 GB" in first.stdout
+    assert "6.8 GB" in first.stdout
     assert "2 minutes" in first.stdout
     second = clone.call()
     assert (second.returncode, second.stdout) == (0, "")
@@ -94,7 +94,7 @@ def test_the_tests_environment_serves_the_program_too(clone: Clone) -> None:
     clone.call("test")
     clone.call("run")
     clone.call("test")
-    assert clone.installed == [".", ".[test]"]
+    assert clone.installed == [".", ".[test,rtx]"]
 
 
 def test_an_installation_that_failed_is_not_taken_for_done(clone: Clone) -> None:

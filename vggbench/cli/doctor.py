@@ -1,6 +1,7 @@
 """`vggbench doctor`: what this machine has, which backends can be used and how to get the others, and what is noisy.
 
-Imports no backend: each one's library is asked in a worker process, so a broken one cannot take the doctor down.
+Imports no backend and no TensorRT: each one's library is asked in a process of its own, so a broken one cannot take the
+doctor down.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from vggbench.artefacts.tensorrt_libraries import Examined
     from vggbench.environment import Environment, Hardware, NoiseSource
     from vggbench.measure.client import BackendProbe
 
@@ -25,31 +27,34 @@ LABEL_WIDTH = 20
 def doctor(
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
-    """Show hardware, versions, which backends work here and how to get the others, and what disturbs timings.
+    """Show hardware, versions, which backends and TensorRTs work here, how to get the others, and what is noisy.
 
     Exits with 4 if no backend can be used.
     """
+    from vggbench.artefacts import tensorrt_libraries
     from vggbench.environment import collect
     from vggbench.errors import NothingToJudge
     from vggbench.measure.client import probe_all
 
     # Noise is read first: the probes are noise themselves.
     environment = collect()
-    probes = probe_all(DEVICE)
+    probes, builders = probe_all(DEVICE), tensorrt_libraries.examine()
     if json_output:
-        typer.echo(json.dumps(environment.to_json() | {"backends": [asdict(probe) for probe in probes]}, indent=2))
+        found = {"backends": [asdict(probe) for probe in probes], "tensorrt": [asdict(one) for one in builders]}
+        typer.echo(json.dumps(environment.to_json() | found, indent=2))
     else:
-        typer.echo("\n".join(_lines(environment, probes)))
+        typer.echo("\n".join(_lines(environment, probes, builders)))
     if not any(probe.available for probe in probes):
         raise NothingToJudge(
             "no backend can be used on this machine; install one of those that `vggbench doctor` lists"
         )
 
 
-def _lines(environment: Environment, probes: Iterable[BackendProbe]) -> Iterator[str]:
+def _lines(environment: Environment, probes: Iterable[BackendProbe], builders: Iterable[Examined]) -> Iterator[str]:
     yield from _section("Hardware", _hardware(environment.hardware))
     yield from _section("Software", _software(environment))
     yield from _section("Backends", (line for probe in probes for line in _backend(probe)))
+    yield from _section("TensorRT", (line for builder in builders for line in _builder(builder)))
     yield from _section("Noise", _noise(environment))
     if environment.distribution_conflicts:
         yield from _section("Conflicts", (f"  {conflict}" for conflict in environment.distribution_conflicts))
@@ -139,6 +144,14 @@ def _backend(probe: BackendProbe) -> Iterator[str]:
     for name, reason in probe.precisions.items():
         if reason:
             yield _labelled("", f"not {name}: {reason}")
+
+
+def _builder(found: Examined) -> Iterator[str]:
+    if found.version:
+        yield _labelled(found.label, f"{found.version}: {found.purpose}")
+        return
+    yield _labelled(found.label, f"cannot be used: {found.reason}")
+    yield _labelled("", f"-> {found.remedy}; {found.purpose}")
 
 
 def _noise(environment: Environment) -> Iterator[str]:

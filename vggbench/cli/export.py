@@ -12,6 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 import typer
 
 from vggbench.artefacts.onnx_form import BF16_OPSET, DEFAULT_OPSET, OPSETS, OnnxForm, default_opset
+from vggbench.cli.engine import (
+    CapabilitiesOption,
+    EngineBatchOption,
+    LevelOption,
+    WorkspaceOption,
+    engine_form,
+    quantiser_layout,
+)
 from vggbench.cli.options import (
     CalibrationMethodOption,
     CalibrationOption,
@@ -30,11 +38,20 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from vggbench.artefacts.artefact import Artefact
+    from vggbench.artefacts.engine_form import EngineForm
 
 ALL = "all"
 _FILE = "File"
 
-FormatOption = Annotated[Literal["onnx"], typer.Option("--format", help="What to write.", rich_help_panel=_FILE)]
+FormatOption = Annotated[
+    Literal["onnx", "tensorrt-rtx", "tensorrt"],
+    typer.Option(
+        "--format",
+        help="What to write: an ONNX file, or the engine that TensorRT for RTX (on any machine) or TensorRT 10 or 11 "
+        "(on its GPU) builds from it, its precision proven by the builder's list of layers.",
+        rich_help_panel=_FILE,
+    ),
+]
 PrecisionOption = Annotated[
     Literal["fp32", "fp16", "bf16", "int8", "fp8"],
     typer.Option(
@@ -86,7 +103,7 @@ ExternalDataOption = Annotated[
 @takes_model
 def export(
     shape: dict[str, Any],
-    file_format: FormatOption = "onnx",  # noqa: ARG001 - the one there is; scripts can already name it
+    file_format: FormatOption = "onnx",
     precision: PrecisionOption = "fp32",
     keep_fp32: KeepFp32Option = None,
     calibration: CalibrationOption = None,
@@ -95,25 +112,30 @@ def export(
     opset: OpsetOption = None,
     fold_batch_norm: FoldOption = True,
     external_data: ExternalDataOption = True,
+    batch_size: EngineBatchOption = None,
+    workspace_mib: WorkspaceOption = None,
+    optimization_level: LevelOption = None,
+    compute_capability: CapabilitiesOption = None,
     exports: ExportsOption = Path("exports"),
     json_output: JsonOption = False,
 ) -> None:
-    """Write networks as ONNX files and print their paths; `--variant all` takes every variant.
+    """Write networks as ONNX files or engines and print their paths; `--variant all` takes every variant.
 
     A file that exists already is found again. A variant that fails does not stop the others.
     """
     from vggbench.artefacts.calibration import quantization
 
     names = _names(shape.pop("variant"))
+    engine = engine_form(file_format, batch_size, workspace_mib, optimization_level, compute_capability)
     form = OnnxForm(
         opset=default_opset(precision) if opset is None else opset,
         fold_batch_norm=fold_batch_norm,
         external_data=external_data,
         precision=precision,
         keep_fp32=tuple(sorted({*split_commas(keep_fp32)})),
-        **quantization(precision, layout, calibration, calibration_method),
+        **quantization(precision, quantiser_layout(file_format, layout, precision), calibration, calibration_method),
     )
-    jobs = _Jobs(shape, exports, form)
+    jobs = _Jobs(shape, exports, form, engine)
     jobs.read(names)
     announce_need(jobs.needed_bytes, exports)
     with _progress(len(names)) as display:
@@ -133,10 +155,11 @@ def _names(items: list[str]) -> list[str | None]:
 class _Jobs:
     """Exports one network after the other and keeps what became of each."""
 
-    def __init__(self, shape: dict[str, Any], exports: Path, form: OnnxForm) -> None:
+    def __init__(self, shape: dict[str, Any], exports: Path, form: OnnxForm, engine: EngineForm | None = None) -> None:
         self._shape = shape
         self._exports = exports
         self._form = form
+        self._engine = engine
         self._specs: list[tuple[str | None, ModelSpec | VggbenchError]] = []
         self.needed_bytes = 0
         self.records: list[dict[str, Any]] = []
@@ -144,12 +167,10 @@ class _Jobs:
 
     def read(self, names: Sequence[str | None]) -> None:
         """Find out what the networks are and need; the error of a single one is raised, those of several are kept."""
-        from vggbench.artefacts.exported import missing_bytes
-
         for name in names:
             try:
                 spec = make_spec(name, **self._shape)
-                self.needed_bytes += missing_bytes(spec, self._exports, [self._form])
+                self.needed_bytes += self._missing_bytes(spec)
                 self._specs.append((name, spec))
             except VggbenchError as error:
                 if len(names) == 1:
@@ -163,7 +184,7 @@ class _Jobs:
                 if isinstance(spec, VggbenchError):
                     raise spec
                 display.doing(spec.variant)
-                record = _record(spec, self._export(spec))
+                record = _record(spec, self._export(spec, display))
                 if losses := _losses(record):
                     display.note(f"{spec.variant}: {losses}")
                 self.records.append(record)
@@ -175,16 +196,31 @@ class _Jobs:
                 self.codes.append(error.exit_code)
             display.finished()
 
-    def _export(self, spec: ModelSpec) -> Artefact:
-        from vggbench.artefacts.exported import exported
+    def _missing_bytes(self, spec: ModelSpec) -> int:
+        from vggbench.artefacts import exported, tensorrt
 
-        return exported(spec, self._exports, self._form, hash_existing=True)
+        if self._engine is None:
+            return exported.missing_bytes(spec, self._exports, [self._form])
+        return tensorrt.missing_bytes(spec, self._exports, self._form, self._engine)
+
+    def _export(self, spec: ModelSpec, display: _Display) -> Artefact:
+        from vggbench.artefacts.exported import exported
+        from vggbench.artefacts.tensorrt import engine_artefact
+
+        if self._engine is None:
+            return exported(spec, self._exports, self._form, hash_existing=True)
+
+        def building(phase: str, done: int, total: int) -> None:
+            display.step(f"{spec.variant}: {phase} {done}/{total}")
+
+        return engine_artefact(spec, self._exports, self._form, self._engine, building, hash_existing=True)
 
 
 def _record(spec: ModelSpec, artefact: Artefact) -> dict[str, Any]:
     from vggbench.artefacts.manifest import read_manifest
 
-    facts = read_manifest(Path(artefact.folder)).facts if artefact.precision != "fp32" else {}
+    has_facts = artefact.kind == "plan" or artefact.precision != "fp32"
+    facts = read_manifest(Path(artefact.folder)).facts if has_facts else {}
     return {
         "variant": spec.variant,
         "status": "ok",
@@ -226,6 +262,8 @@ def _print(records: list[dict[str, Any]], json_output: bool) -> None:
 class _Display(Protocol):
     def doing(self, text: str) -> None: ...
 
+    def step(self, text: str) -> None: ...
+
     def note(self, text: str) -> None: ...
 
     def failed(self, text: str) -> None: ...
@@ -255,6 +293,9 @@ class _PlainLines:
     def doing(self, text: str) -> None:
         say(f"[{self._done + 1}/{self._total}] {text}")
 
+    def step(self, text: str) -> None:
+        """Say nothing: a line that is printed cannot be taken back."""
+
     def note(self, text: str) -> None:
         self.doing(text)
 
@@ -272,6 +313,9 @@ class _LiveBar:
 
     def doing(self, text: str) -> None:
         self._live.update(self._task, description=text)
+
+    def step(self, text: str) -> None:
+        self.doing(text)
 
     def note(self, text: str) -> None:
         self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import queue
-import signal
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Any, Self
 
+from vggbench.artefacts.child_process import hand_on, how_it_ended, kill_group
 from vggbench.backends.base import PRECISIONS
 from vggbench.backends.registry import REAL_BACKENDS
 from vggbench.errors import CellError
@@ -21,7 +21,6 @@ from vggbench.measure.worker import PROTOCOL
 
 _PROBE_TIMEOUT_S = 120.0  # a first import of torch from a cold disk was seen to take 30 s
 _LAST_MOMENTS_S = 5.0  # a process that has closed its pipes is past all work; unmapping large weights takes under 1 s
-_PERHAPS_MEMORY = ", perhaps by the kernel because memory ran out (try a smaller batch)"
 _LONGEST_REASON = 300  # characters of a worker's last words that fit a table
 
 
@@ -55,7 +54,7 @@ class WorkerClient:
             self._log.close()
             raise WorkerFailure("start", "failed", f"{python} cannot be started: {error.strerror}") from None
         assert self._process.stdout is not None
-        self._reader = threading.Thread(target=_pump, args=(self._process.stdout, self._lines), daemon=True)
+        self._reader = threading.Thread(target=hand_on, args=(self._process.stdout, self._lines), daemon=True)
         self._reader.start()
         self.pid: int = self._process.pid
         try:
@@ -101,7 +100,7 @@ class WorkerClient:
         except subprocess.TimeoutExpired:
             self.kill()
             return self._failure(stage, "the worker closed its pipe and did not end")
-        return self._failure(stage, f"the worker {_how_it_ended(code)}")
+        return self._failure(stage, f"the worker {how_it_ended(code)}")
 
     def _failure(self, stage: str, reason: str) -> WorkerFailure:
         """Add the last line that the process, or a library in it, has printed."""
@@ -114,7 +113,7 @@ class WorkerClient:
         if self._killed:
             return
         self._killed = True
-        _kill_group(self._process)
+        kill_group(self._process)
         self._process.wait()
         self._reader.join()
         for stream in (self._process.stdin, self._process.stdout):
@@ -145,14 +144,6 @@ def _start(python: str, log: IO[str]) -> subprocess.Popen[str]:
     )
 
 
-def _kill_group(process: subprocess.Popen[str]) -> None:
-    """Kill the process and its children, also when it has ended itself: one that is left would hold the pipe open."""
-    if hasattr(os, "killpg"):  # not on Windows
-        with suppress(ProcessLookupError):  # all of it has ended
-            os.killpg(process.pid, signal.SIGKILL)
-    process.kill()
-
-
 def _parse(line: str) -> dict[str, Any] | None:
     """Return a worker's message, None if the line is none."""
     try:
@@ -167,28 +158,6 @@ def _parse(line: str) -> dict[str, Any] | None:
 def _one_line(text: str) -> str:
     """Return what fits a table's cell and moves no terminal's cursor."""
     return "".join(character if character.isprintable() else " " for character in text)[:_LONGEST_REASON]
-
-
-def _how_it_ended(code: int) -> str:
-    if code >= 0:
-        return f"ended with code {code}"
-    name = _signal_name(-code)
-    # Whom the kernel kills for memory gets no word to say, and the kernel's own log is not everybody's to read.
-    return f"was killed by {name}" + (_PERHAPS_MEMORY if name == "SIGKILL" else "")
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # real-time signals have no names
-        return f"signal {number}"
-
-
-def _pump(stream: IO[str], lines: queue.SimpleQueue[str]) -> None:
-    """Hand on line after line, then an empty one: a blocking read that a timeout can be put on."""
-    for line in stream:
-        lines.put(line)
-    lines.put("")
 
 
 def _close_quietly(stream: IO[str]) -> None:

@@ -7,11 +7,9 @@ out. What libraries print goes to stderr, never between the answers. It ends whe
 
 from __future__ import annotations
 
-import ctypes
 import json
 import math
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -24,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggbench.artefacts.artefact import Artefact, check_files, file_sha256
+from vggbench.artefacts.child_process import die_with_parent, own_answers
 from vggbench.backends.base import Session, Unavailable
 from vggbench.backends.registry import find_backend
 from vggbench.environment.cpu import affinity
@@ -42,7 +41,6 @@ from vggbench.measure.throughput import throughput_block
 from vggbench.parity.check import check, check_each
 
 PROTOCOL = 1
-_PR_SET_PDEATHSIG = 1  # prctl(2): the signal this process gets when its parent dies
 
 
 class Worker:
@@ -341,22 +339,13 @@ def without_nonfinite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _die_with_parent(parent: int) -> None:
-    """Ask Linux to kill this process when its parent dies; elsewhere the end of the input ends it."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before the request was made
-            sys.exit(1)
-
-
 def main() -> None:
     """Take stdin and stdout for the protocol and leave libraries an empty stdin and stderr."""
-    _die_with_parent(int(sys.argv[1]))
+    die_with_parent(int(sys.argv[1]))
     commands = os.fdopen(os.dup(0), encoding="utf-8")
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    answers = own_answers()
     with open(os.devnull) as nothing:  # noqa: PTH123 - a device, not a path
         os.dup2(nothing.fileno(), 0)
-    os.dup2(2, 1)
     serve(commands, answers, affinity())
 
 
