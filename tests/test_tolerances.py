@@ -71,6 +71,25 @@ def test_a_quantised_row_has_two_errors(inline_workers: None, exports: Path) -> 
     assert row.error < row.quantization_error < 1
 
 
+class Widening(InlineWorker):
+    """A backend that runs something else than was asked."""
+
+    def call(self, command: str, **arguments: object):
+        found = super().call(command, **arguments)
+        if command == "evidence":
+            found["layers"] = [{**layer, "precision": "fp16"} for layer in found["layers"]]
+        return found
+
+
+def test_what_ran_in_another_precision_is_not_ok(
+    inline_workers: None, exports: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vggbench.measure.rounds.WorkerClient", Widening)
+    (row,) = table(exports, onnx_cell())
+    assert row.status == "precision_mismatch"
+    assert row.note.startswith("fp32 was asked, of the MACs ran 100% in fp16")
+
+
 class Worse(InlineWorker):
     """A backend whose error is within the bound, and no longer that of rounding."""
 

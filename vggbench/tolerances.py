@@ -18,6 +18,7 @@ from vggbench.artefacts.weights import weights_artefact
 from vggbench.backends.base import PRECISIONS
 from vggbench.measure.records import RoundRecord
 from vggbench.measure.rounds import verify_in_turn
+from vggbench.measure.validity import gravest
 from vggbench.models.layers import mac_layers
 from vggbench.models.network_file import Network, NetworkFile
 from vggbench.models.spec import ModelSpec
@@ -26,6 +27,8 @@ from vggbench.parity.reference import reference_artefact
 from vggbench.parity.tolerance import ARITHMETIC, MARGIN, tolerance
 from vggbench.plan import Cell, Plan, format_options
 from vggbench.preparation import Materials, prepare_all, request_for
+from vggbench.results.findings import findings
+from vggbench.results.run_info import Prepared
 from vggbench.runner import Observer
 
 # A correct backend sums in another order or with Winograd's algorithm, which costs 3.6 times the direct sum.
@@ -47,7 +50,7 @@ class ToleranceRow:
         quantization_error: against the network before it was quantised; None where it was not.
         margin: bound over error.
         times_pytorch: error over PyTorch's own.
-        status: `ok`, `parity_failed`, `failed`, `timeout` or `unsupported`.
+        status: as a row of `verify` has it.
         note: why it is no other, and what else is to be seen; empty if nothing is.
     """
 
@@ -83,7 +86,7 @@ def tolerance_table(plan: Plan, precisions: Sequence[str], exports: Path, observ
             elif cell.unsupported:
                 own.append(_not_run(network, cell.precision, cell, cell.unsupported))
             else:
-                own.append(_verified(network, cell, found[cell.id], records[cell.id]))
+                own.append(_verified(network, cell, kept[cell.id], found[cell.id], records[cell.id]))
         lacking = [each for each in precisions if each not in {cell.precision for cell in cells}]
         own += [_not_run(network, precision, None, "no backend has it here") for precision in lacking]
         rows += sorted(own, key=lambda row: PRECISIONS.index(row.precision))
@@ -140,7 +143,7 @@ class _Known:
         return self._errors[precision]
 
 
-def _verified(network: _Known, cell: Cell, found: Materials, record: RoundRecord) -> ToleranceRow:
+def _verified(network: _Known, cell: Cell, prepared: Prepared, found: Materials, record: RoundRecord) -> ToleranceRow:
     """Return the row of a cell that was opened."""
     own, how = network.pytorch(cell.precision)
     known: dict[str, Any] = {"bound": found.tolerance, "pytorch_error": own, "pytorch_how": how}
@@ -149,6 +152,7 @@ def _verified(network: _Known, cell: Cell, found: Materials, record: RoundRecord
     parity = record.sessions[0].parity
     error = (parity.metrics or {}).get("signal_error")
     times = error / own if error is not None and own else None
+    wrong = findings(cell, prepared, [record], 1)
     return _row(
         network,
         cell,
@@ -157,8 +161,8 @@ def _verified(network: _Known, cell: Cell, found: Materials, record: RoundRecord
         quantization_error=parity.quantization_error,
         margin=found.tolerance / error if error else None,
         times_pytorch=times,
-        status="ok" if parity.passed else "parity_failed",
-        note="; ".join(parity.reasons) or _remark(times),
+        status=gravest(wrong),
+        note="; ".join(finding.reason for finding in wrong) or _remark(times),
     )
 
 

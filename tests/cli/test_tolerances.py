@@ -87,9 +87,20 @@ def test_json_has_a_rows_fields(tolerances):
     assert row["margin"] == 25.0
 
 
-@pytest.mark.parametrize(("status", "code"), [("parity_failed", 1), ("failed", 5), ("timeout", 5), ("unsupported", 0)])
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        *(("parity_failed", 1), ("precision_mismatch", 1), ("fallback", 1), ("failed", 5), ("timeout", 5)),
+        ("unsupported", 0),
+    ],
+)
 def test_a_row_that_is_wrong_decides_the_exit_code(tolerances, status: str, code: int):
     said, *_ = tolerances("--variant", "vgg11", rows=(GOOD, replace(GOOD, status=status, error=None, note="why")))
     assert said.code == code
     assert said.out.splitlines()[-1].split()[-2:] == [status, "why"]
     assert (code == 0) or said.message.startswith("vggbench: 1 of 2 rows ")
+
+
+def test_a_table_of_nothing_that_ran_is_no_success(tolerances):
+    said, *_ = tolerances("--variant", "vgg11", rows=(replace(GOOD, status="unsupported", note="why"),))
+    assert said.code == 4

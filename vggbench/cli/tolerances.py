@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from vggbench.cli.options import JsonOption
 from vggbench.cli.planning import CellChoice, ExportsOption, takes_cells
 from vggbench.cli.room import announce_plan
-from vggbench.errors import CellError, CheckFailed
+from vggbench.errors import CellError, CheckFailed, NothingToJudge
 from vggbench.models.configs import VARIANTS
 
 if TYPE_CHECKING:
@@ -65,8 +65,12 @@ def _supported(cells: Sequence[Cell]) -> tuple[Cell, ...]:
 def _judge(statuses: Sequence[str]) -> None:
     if wrong := statuses.count("parity_failed"):
         raise CheckFailed(f"{wrong} of {len(statuses)} rows failed parity; their notes say why")
+    if statuses.count("unsupported") == len(statuses):
+        raise NothingToJudge("every cell is unsupported here; their notes say why")
     if failed := statuses.count("failed") + statuses.count("timeout"):
         raise CellError(f"{failed} of {len(statuses)} rows failed; their notes say why")
+    if other := statuses.count("precision_mismatch") + statuses.count("fallback"):
+        raise CheckFailed(f"{other} of {len(statuses)} rows ran as something else than was asked; their notes say why")
 
 
 def _print(rows: Sequence[ToleranceRow]) -> None:
