@@ -218,6 +218,55 @@ def test_a_loss_that_is_no_number_ends_in_a_line_and_the_last_epoch_stays(data, 
     assert (tmp_path / "run" / "history.csv").read_text().count("\n") == 2
 
 
+def test_weights_that_the_last_step_lost_are_not_written(data, tmp_path, monkeypatch):
+    learn = Trainer.learn
+
+    def lose(self, batch):
+        score = learn(self, batch)
+        with torch.no_grad():
+            next(self.network.parameters())[0] = torch.inf
+        return score
+
+    wide = {"batch_size": 1024, "learning_rate": 0.05}
+    monkeypatch.setattr(Trainer, "learn", lose)
+    with pytest.raises(TrainingError, match=r"^27 of 108 values of features.0.weight are not finite in fp32, and no"):
+        start_training(request(data, tmp_path / "run", optimizer=wide, epochs=1), Listener())
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_a_loss_of_the_test_images_that_is_no_number_ends_in_a_line(data, tmp_path, monkeypatch):
+    monkeypatch.setattr("vggbench.train.training._outcome", pytest.fail)
+    evaluate = Trainer.evaluate
+    monkeypatch.setattr(Trainer, "evaluate", lambda *given: replace(evaluate(*given), loss_sum=np.inf))
+    with pytest.raises(TrainingError, match=r"^the loss on the test images is inf: train with a lower"):
+        start_training(request(data, tmp_path / "run", epochs=1), Listener())
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "words"),
+    [
+        (("position", "epoch"), -1, "contradicts itself"),
+        (("position", "epoch"), 10**9, "contradicts itself"),
+        (("position", "history"), (), "contradicts itself"),
+        (("info", "threads"), 0, "contradicts itself"),
+        (("position", "batch"), -1, "contradicts itself"),
+        (("position", "batch"), 10**6, "does not fit its own recipe"),
+        (("info", "classes"), tuple("abcdefghij"), "does not fit its own recipe"),
+        (("info", "recipe", "epochs"), 7, "does not fit its own recipe"),
+    ],
+)
+def test_a_checkpoint_that_was_edited_is_refused(data, tmp_path, whole, place, value, words):
+    content = torch.load(whole[0] / "checkpoint.pt", weights_only=True)
+    inner = content
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    torch.save(content, tmp_path / "checkpoint.pt")
+    with pytest.raises(RunFolderError, match=words):
+        resume_training(tmp_path, data, Listener())
+    assert not (tmp_path / "model.safetensors").exists()
+
+
 @contextmanager
 def closing_both(file, other):
     with file, other:

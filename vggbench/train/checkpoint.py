@@ -133,13 +133,16 @@ def _checked(content: dict[str, Any], path: Path) -> Checkpoint:
     try:
         info = TypeAdapter(TrainingInfo).validate_python(content["info"])
         position = TypeAdapter(Position).validate_python(content["position"])
-        return Checkpoint(info, position, dict(content["trainer"]))
+        checkpoint = Checkpoint(info, position, dict(content["trainer"]))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise RunFolderError(f"{path}: {where}: {first['msg']}; {_REMEDY}") from None
     except (KeyError, TypeError, ValueError):
         raise RunFolderError(f"{path} is no checkpoint of a training; {_REMEDY}") from None
+    if info.threads < 1 or position.batch < 0 or not len(position.history) == position.epoch <= info.recipe.epochs:
+        raise RunFolderError(f"{path} contradicts itself: it was edited; {_REMEDY}")
+    return checkpoint
 
 
 class _Watched:

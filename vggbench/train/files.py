@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vggbench.errors import TrainingError
 from vggbench.models.description import TRAINING_KEY, Description
 from vggbench.results.run_folder import write_whole
 from vggbench.train.scores import EpochScore, history_csv
@@ -64,14 +65,24 @@ def write_curves(folder: Path, title: str, history: Sequence[EpochScore]) -> Non
 
 
 def saved_state(network: nn.Module, saved_as: str) -> State:
-    """Return the network's weights as a file is to hold them, on the CPU, each in memory of its own."""
+    """Return the network's weights as a file is to hold them, on the CPU, each in memory of its own.
+
+    `TrainingError` where that type does not hold them, or they were lost in the last steps, which no loss showed.
+    """
     import torch
 
     dtype = torch.float16 if saved_as == "fp16" else torch.float32
-    return {
+    state = {
         key: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else tensor.dtype, copy=True).contiguous()
         for key, tensor in network.state_dict().items()
     }
+    for key, tensor in state.items():
+        if lost := int((~torch.isfinite(tensor)).sum()):
+            raise TrainingError(
+                f"{lost} of {tensor.numel()} values of {key} are not finite in {saved_as}, and no weights are written: "
+                "train with a lower --learning-rate"
+            )
+    return state
 
 
 def write_weights(folder: Path, state: State, description: Description, training: Mapping[str, Any]) -> str:

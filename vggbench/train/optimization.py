@@ -86,7 +86,12 @@ class Scheduler:
         return {} if self._torch is None else dict(self._torch.state_dict())
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where another left off; the rate itself is in the optimiser's state."""
+        """Go on where another left off; the rate itself is in the optimiser's state.
+
+        `ValueError` where that was a schedule of another length.
+        """
+        if isinstance(self._schedule, OneCycleSchedule) and state["total_steps"] != self._torch.total_steps:
+            raise ValueError(f"a schedule of {state['total_steps']} steps, not {self._torch.total_steps}")
         if self._torch is not None:
             self._torch.load_state_dict(state)
 

@@ -5,6 +5,7 @@ Imports torch inside its functions.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 
 from vggbench.artefacts.space import check_room
 from vggbench.data.dataset import DataSet, open_dataset
-from vggbench.errors import DataError, RecipeError, RunFolderError
+from vggbench.errors import DataError, RecipeError, RunFolderError, TrainingError
 from vggbench.models.description import Description
 from vggbench.models.layers import totals, walk
 from vggbench.models.spec import ModelSpec
@@ -134,6 +135,8 @@ def resume_training(
         find_device(info.device)
         with torch_set_up(info.device, info.threads):
             trainer = _trainer(build_module(ModelSpec.from_json(info.spec)), info, sets.train)
+            if checkpoint.position.batch > _batches(info, sets.train)[0].count or info.classes != sets.train.classes:
+                raise _misfit(folder)
             _load(trainer, checkpoint, folder)
             work = _Work(folder, info, sets, trainer, observer)
             return work.finish(checkpoint.position, whole_process=whole_process)
@@ -143,7 +146,11 @@ def _load(trainer: Trainer, checkpoint: Checkpoint, folder: Path) -> None:
     try:
         trainer.load_state_dict(checkpoint.trainer)
     except (LookupError, TypeError, ValueError, RuntimeError):
-        raise RunFolderError(f"{folder / CHECKPOINT} does not fit its own recipe; start again elsewhere") from None
+        raise _misfit(folder) from None
+
+
+def _misfit(folder: Path) -> RunFolderError:
+    return RunFolderError(f"{folder / CHECKPOINT} does not fit its own recipe; start again elsewhere")
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +274,10 @@ def _test(info: TrainingInfo, state: State, test: DataSet) -> Score:
     preprocessing = info.recipe.images.preprocessing(spec.input_size)
     batches = Batches(test, images, preprocessing, spec.input_size, EVALUATION_BATCH)
     trainer = Trainer(network, plain, device=info.device, epochs=1, batches=1)
-    return trainer.evaluate(batches.epoch(0))
+    score = trainer.evaluate(batches.epoch(0))
+    if not math.isfinite(score.loss):
+        raise TrainingError(f"the loss on the test images is {score.loss}: train with a lower --learning-rate")
+    return score
 
 
 def _wide(tensor: Any) -> Any:
