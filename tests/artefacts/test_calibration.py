@@ -167,6 +167,11 @@ def test_an_empty_folder_and_none(tmp_path: Path):
         assert "\n" not in str(caught.value)
 
 
+def test_an_empty_name_is_not_the_working_directory():
+    with pytest.raises(CalibrationError, match="calibration is ''; name a folder of images, or synthetic"):
+        choose_calibration("", "min-max")
+
+
 def test_a_method_that_there_is_not():
     with pytest.raises(RequestError, match="calibration method is 'best'; it can be min-max, entropy, percentile"):
         choose_calibration("synthetic", "best")

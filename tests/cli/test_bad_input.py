@@ -153,6 +153,10 @@ WRONG = [
     # Folders
     (f"export {NETWORK} --exports ''", "a folder's name is empty; name one, or write . for the working directory"),
     (f"run {FAKE} --output '' {TO}", "a folder's name is empty"),
+    (f"accuracy {FAKE} --data '' {TO}", "a folder's name is empty"),
+    (f"run {FAKE} --data '' {TO}", "a folder's name is empty"),
+    ("train --data '' --output {given}/none", "a folder's name is empty"),
+    ("train --data {given} --output ''", "a folder's name is empty"),
     (f"verify --onnx {{given}} --backend onnxruntime {TO}", "is a folder; name the file in it"),
     (
         f"export {NETWORK} --exports {{given}}/file",

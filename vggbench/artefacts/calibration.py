@@ -73,6 +73,8 @@ def choose_calibration(where: str, method: str) -> Calibration:
     check_method(method)
     if where == SYNTHETIC:
         return Calibration(method=method)
+    if not where:  # a shell's unset variable; Python's Path would take it for the folder one is in
+        raise CalibrationError(f"calibration is ''; name a folder of images, or {SYNTHETIC}")
     path = Path(where).expanduser().absolute()
     images = open_dataset(path, "train")
     if len(images) < FEWEST_IMAGES:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vggbench.cli.options import folder
 from vggbench.errors import RequestError
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ DataOption = Annotated[
     typer.Option(
         "--data",
         metavar="DIR",
+        parser=folder,
         help="A folder of images with a sub-folder a class, below test where that is there; or CIFAR-10's files: "
         "python, binary or PNG.",
         show_default=False,
@@ -36,6 +38,7 @@ InputsOption = Annotated[
     typer.Option(
         "--data",
         metavar="DIR",
+        parser=folder,
         help="Show images of a data set, as `accuracy` takes it, instead of synthetic ones.",
         show_default=False,
         rich_help_panel="Cells",

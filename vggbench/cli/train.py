@@ -21,6 +21,7 @@ from vggbench.cli.options import (
     InputSizeOption,
     JsonOption,
     LocalResponseNormOption,
+    folder,
 )
 from vggbench.cli.planning import takes_options
 from vggbench.cli.progress import say
@@ -124,6 +125,7 @@ DataOption = Annotated[
     typer.Option(
         "--data",
         metavar="DIR",
+        parser=folder,
         help="CIFAR-10, or a folder with train and test folders that have a sub-folder a class.",
         show_default=False,
         rich_help_panel=_PLACES,
@@ -133,6 +135,7 @@ OutputOption = Annotated[
     Path | None,
     typer.Option(
         "--output",
+        parser=folder,
         metavar="DIR",
         help="The training's folder; trainings/<time> without it.",
         show_default=False,
