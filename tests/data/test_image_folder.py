@@ -193,6 +193,12 @@ def test_a_folder_that_may_not_be_read_is_one_line(folder: Path, monkeypatch: py
         open_dataset(folder, "test")
 
 
+def test_a_link_into_what_is_read_already_is_named(folder: Path):
+    (folder / "cats" / "again").symlink_to(folder)
+    with pytest.raises(DataError, match=r"cats/again/cats leads by a link to .*/cats, whose images are read already"):
+        open_dataset(folder, "test")
+
+
 def test_a_limit_takes_from_every_part(folder: Path):
     found: DataSet = open_dataset(folder, "test")
     assert found.labels[spread(len(found), 2)].tolist() == [0, 0]

@@ -108,8 +108,15 @@ def _class_folders(root: Path) -> list[Path]:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Yield everything in a class's folder that is no folder, sorted, also from folders in it."""
+    """Yield everything in a class's folder that is no folder, sorted, also from folders in it.
+
+    `DataError` where a link leads to a folder that was read already: its images would count again, without an end.
+    """
+    read: set[str] = set()
     for place, folders, names in os.walk(folder, onerror=_raise, followlinks=True):
+        if (real := os.path.realpath(place)) in read:
+            raise DataError(f"{place} leads by a link to {real}, whose images are read already; remove the link")
+        read.add(real)
         folders.sort()
         yield from (Path(place) / name for name in sorted(names))
 
