@@ -88,6 +88,9 @@ def test_a_limit_takes_images_from_everywhere(data: DataSet, places: Places):
     assert one.accuracy.top1_percent == pytest.approx(100 * right.mean())
 
 
+MOST_AT_ONCE = 5  # images of a cell's batch
+
+
 class Stopping(DataSet):
     """A data set that interrupts whoever asks for the batch after so many."""
 
@@ -104,6 +107,8 @@ class Stopping(DataSet):
         return self.data.sized(indices, preprocessing, input_size)
 
     def batch(self, indices, preprocessing, input_size):
+        if len(indices) > MOST_AT_ONCE:  # those that cells are verified on
+            return self.data.batch(indices, preprocessing, input_size)
         if not self.left:
             raise KeyboardInterrupt
         object.__setattr__(self, "left", self.left - 1)
@@ -137,7 +142,7 @@ def test_what_failed_is_a_row_and_is_tried_again(data: DataSet, places: Places):
     assert [one.accuracy.images for one in found] == [IMAGES, None, None]
     resume_accuracy(places, data)
     attempts = {record.cell_id: record.attempt for record in read_journal(places.folder / JOURNAL_NAME)}
-    assert attempts == {cells[0].id: 1, cells[1].id: 2, cells[2].id: 2}
+    assert [attempts[str(one.row.cell_id)] for one in found] == [1, 2, 2]
 
 
 @pytest.mark.parametrize("fault", ["wrong", "nan", "constant"])

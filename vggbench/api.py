@@ -37,7 +37,7 @@ def export(
     fold_batch_norm: bool = True,
     external_data: bool = True,
     precision: str = "fp32",
-    keep_fp32: Sequence[str] = (),
+    keep_fp32: str | Sequence[str] = (),
     calibration: str | None = None,
     calibration_method: str | None = None,
     layout: str | None = None,
@@ -63,7 +63,7 @@ def export(
         fold_batch_norm=fold_batch_norm,
         external_data=external_data,
         precision=precision,
-        keep_fp32=tuple(sorted({*keep_fp32})),
+        keep_fp32=tuple(sorted({keep_fp32} if isinstance(keep_fp32, str) else {*keep_fp32})),
         **quantization(precision, layout, calibration, calibration_method),
     )
     return exported(_spec(variant, shape), Path(exports), form, hash_existing=True)

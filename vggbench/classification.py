@@ -25,8 +25,9 @@ from vggbench.measure.records import RoundRecord
 from vggbench.measure.rounds import predict_round
 from vggbench.models.description import describe
 from vggbench.models.network_file import Network
+from vggbench.parity.inputs import IMAGES
 from vggbench.plan import Cell, Plan
-from vggbench.preparation import Materials, missing_bytes, prepare_all
+from vggbench.preparation import Materials, missing_bytes, on_images_of, prepare_all
 from vggbench.results.accuracy import AccuracyRow, accuracy_rows
 from vggbench.results.journal import JOURNAL_NAME, Journal, read_rounds
 from vggbench.results.predictions import (
@@ -110,6 +111,7 @@ def start_accuracy(
     )
     _check_fit(plan, data, chosen)
     check_room(missing_bytes(plan, places.exports), places.exports)
+    plan = _verified_on(plan, data, chosen, places.exports)
     make_folder(places.folder)
     with held(places.folder):
         _refuse_used(places.folder)
@@ -191,6 +193,16 @@ def _check_fit(plan: Plan, data: DataSet, steps: Steps) -> None:
             )
         _check_names(network, data)
         data.sized([0], steps.of(network), network.input_size)
+
+
+def _verified_on(plan: Plan, data: DataSet, steps: Steps, exports: Path) -> Plan:
+    """Let cells be verified on images of the set: what quantising costs depends on them.
+
+    Not where they are too few, or prepared otherwise than the weights say, which is how their inputs are kept.
+    """
+    if len(data) < IMAGES or steps != Steps():
+        return plan
+    return replace(plan, cells=on_images_of(plan.cells, data, exports))
 
 
 def _check_names(network: Network, data: DataSet) -> None:

@@ -61,7 +61,8 @@ def accuracy(
 ) -> None:
     """Say how often each backend and precision is right on the same images, and whether that differs from fp32.
 
-    Every cell is verified as by `verify`, and predicts in that session. Nothing is timed.
+    Every cell is verified on eight of the images (on synthetic ones where they are fewer, or prepared otherwise than
+    the weights say), and predicts in that session. Nothing is timed.
     """
     from vggbench.classification import resume_accuracy, start_accuracy
     from vggbench.cli.progress import progress

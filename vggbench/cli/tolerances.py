@@ -40,7 +40,7 @@ def tolerances(choice: CellChoice, exports: ExportsOption = Path("exports"), jso
     from vggbench.plan import Pace
     from vggbench.tolerances import tolerance_table
 
-    if choice.plan is None and choice.chosen.keys().isdisjoint({"variant", "config", "onnx"}):
+    if choice.plan is None and choice.chosen.keys().isdisjoint({"variant", "config", "onnx"} | _own_network(choice)):
         choice = replace(choice, chosen={**_SMALL, **choice.chosen})
     named = choice.plan is not None or "precision" in choice.chosen
     if not named:
@@ -55,6 +55,13 @@ def tolerances(choice: CellChoice, exports: ExportsOption = Path("exports"), jso
     else:
         _print(rows)
     _judge([row.status for row in rows])
+
+
+def _own_network(choice: CellChoice) -> set[str]:
+    """Return the option of weights, if they say which network they are for."""
+    from vggbench.models.description import described_network
+
+    return {"weights"} if described_network(choice.chosen.get("weights", "")) else set()
 
 
 def _supported(cells: Sequence[Cell]) -> tuple[Cell, ...]:

@@ -26,7 +26,7 @@ FRONT = (
     *("input_size", "num_classes", "weights", "status", "reasons"),
 )
 BACK = (
-    *("precision_ran", "placement", "threads", "parity_error", "parity_tolerance", "quantization_error"),
+    *("precision_ran", "placement", "threads", "inputs", "parity_error", "parity_tolerance", "quantization_error"),
     *("artefact_sha256", "verified_sha256", "artefact_mib", "device_name", "backend_version", "vggbench_version"),
     *("commit", "started_at", "cell_id", "spec_hash"),
 )
