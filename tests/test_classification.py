@@ -15,7 +15,15 @@ from tests.running import Watcher
 from vggbench.backends.fake import fake_logits
 from vggbench.classification import TABLE_NAME, Steps, predict_images, resume_accuracy, start_accuracy
 from vggbench.data.dataset import DataSet, Preprocessing, open_dataset
-from vggbench.errors import CellError, CheckFailed, DataError, Interrupted, RequestError, RunFolderError
+from vggbench.errors import (
+    CellError,
+    CheckFailed,
+    DataError,
+    Interrupted,
+    RequestError,
+    RunFolderError,
+    VggbenchWarning,
+)
 from vggbench.results.accuracy import AccuracyRow
 from vggbench.results.journal import JOURNAL_NAME, read_journal
 from vggbench.results.predictions import PREDICTIONS_NAME
@@ -196,6 +204,15 @@ def test_names_that_stand_elsewhere_are_refused(data: DataSet, places: Places, m
     described = Description(classes=("bee", "ant", *NAMES[2:]))
     monkeypatch.setattr("vggbench.classification.describe", lambda _network: described)
     with pytest.raises(RequestError, match="class 0 is 'bee' to the weights and 'ant' in photos"):
+        start(data, places)
+
+
+def test_names_of_which_none_is_shared_are_matched_by_their_order_and_said(data: DataSet, places: Places, monkeypatch):
+    from vggbench.models.description import Description
+
+    described = Description(classes=tuple(f"c{number}" for number in range(len(NAMES))))
+    monkeypatch.setattr("vggbench.classification.describe", lambda _network: described)
+    with pytest.warns(VggbenchWarning, match=r"name other classes \(c0, ...\) than photos\S* \(ant, ...\): they are"):
         start(data, places)
 
 

@@ -7,6 +7,7 @@ prepared here. Imports no backend's library, no pandas and no Pillow at start.
 from __future__ import annotations
 
 import shlex
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from vggbench.artefacts.space import check_room
 from vggbench.artefacts.store import DEFAULT_EXPORTS
 from vggbench.data.dataset import DataSet, Preprocessing, spread
 from vggbench.data.transform import normalised, square
-from vggbench.errors import CellError, CheckFailed, Interrupted, RequestError, RunFolderError
+from vggbench.errors import CellError, CheckFailed, Interrupted, RequestError, RunFolderError, VggbenchWarning
 from vggbench.measure.predicting import Prediction
 from vggbench.measure.records import RoundRecord
 from vggbench.measure.rounds import predict_round
@@ -208,6 +209,9 @@ def _verified_on(plan: Plan, data: DataSet, steps: Steps, exports: Path) -> Plan
 def _check_names(network: Network, data: DataSet) -> None:
     """Names that are the weights' and the images' stand at one place, or every figure would be of wrong labels."""
     named = describe(network).classes
+    if named and not set(named) & set(data.classes):
+        text = f"the weights name other classes ({named[0]}, ...) than {data.name} ({data.classes[0]}, ...)"
+        warnings.warn(f"{text}: they are matched by their order", VggbenchWarning, stacklevel=2)
     if set(named) & set(data.classes) and named != data.classes:
         place = next(label for label, name in enumerate(data.classes) if named[label] != name)
         raise RequestError(
