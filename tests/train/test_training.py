@@ -39,7 +39,7 @@ def request(data, folder, **changes):
 
 
 def press_ctrl_c():
-    os.kill(os.getpid(), signal.SIGINT)
+    os.kill(os.getpid(), signal.SIGTERM)  # SIGINT is ignored where tests run in a shell's background
 
 
 def state_of(folder):
