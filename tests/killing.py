@@ -36,7 +36,8 @@ def begin(*arguments: object) -> subprocess.Popen[str]:
 
 def _hear_interrupts() -> None:
     """A shell has its background jobs ignore Ctrl-C, and whatever they start with them."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def ended(pids: list[int]) -> bool:

@@ -96,18 +96,21 @@ def test_an_error_of_a_file_is_a_defect_and_not_hidden(monkeypatch: pytest.Monke
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
 def test_a_signal_that_asks_for_an_end_is_as_ctrl_c(name: str, monkeypatch: pytest.MonkeyPatch, capsys):
     number = getattr(signal, name)
-    before = signal.getsignal(number)
+    outside = signal.signal(number, signal.SIG_DFL)  # under nohup it is ignored, and stays so
 
     def asked_to_end(_folder: Path) -> None:
         os.kill(os.getpid(), number)
         signal.pause()
 
     monkeypatch.setattr("vggbench.report.derive.derive_again", asked_to_end)
-    with pytest.raises(SystemExit) as ending:
-        main(["report", "somewhere"])
+    try:
+        with pytest.raises(SystemExit) as ending:
+            main(["report", "somewhere"])
+        assert signal.getsignal(number) is signal.SIG_DFL
+    finally:
+        signal.signal(number, outside)
     assert ending.value.code == 130
     assert capsys.readouterr().err == "vggbench: interrupted\n"
-    assert signal.getsignal(number) is before
 
 
 def test_a_signal_that_is_ignored_stays_ignored(monkeypatch: pytest.MonkeyPatch):

@@ -109,7 +109,7 @@ def test_wrong_outputs_are_found(command_line: CommandLine, tmp_path: Path, monk
     monkeypatch.setattr(
         preparation,
         "_files_of_file",
-        lambda network, folder: (network_artefact(other, exports), real(network, folder)[1]),
+        lambda network, folder, source: (network_artefact(other, exports), real(network, folder, source)[1]),
     )
     path = write(tmp_path / "net.onnx")
     said = command_line("verify", "--onnx", path, "--precision", "fp32", "--exports", exports)

@@ -57,6 +57,7 @@ def test_every_option_is_a_field_of_a_selection():
         *("--num-classes", "7", "--input-size", "32", "--head", "flatten", "--classifier-width", "9"),
         *("--outputs", "probabilities", "--weights", "init", "--seed", "4", "--backend", "torch,fake:fault=nan"),
         *("--precision", "fp32, bf16", "--keep-fp32", "features.0,classifier.6"),
+        *("--calibration", "synthetic", "--calibration-method", "entropy"),
         *("--batch-size", "1", "--batch-size", "2,4", "--threads", "1", "--own"),
     )
     assert choice.chosen == {
@@ -75,6 +76,8 @@ def test_every_option_is_a_field_of_a_selection():
         "backend": ["torch", "fake:fault=nan"],
         "precision": ["fp32", "bf16"],
         "keep_fp32": ["features.0", "classifier.6"],
+        "calibration": "synthetic",
+        "calibration_method": "entropy",
         "batch_size": [1, 2, 4],
     }
     assert set(choice.chosen) == set(Selection.model_fields)
