@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from vggbench.audit.comparison import Comparison
-from vggbench.audit.figures import ASSUMED_DOUBT, read_figure
+from vggbench.audit.figures import ASSUMED_DOUBT
 from vggbench.audit.table import Entry
 
 APART_DOUBT = 0.10  # two figures of a row are measured one after the other, on a machine that moves meanwhile
@@ -31,13 +31,12 @@ _LIMITS: Mapping[str, tuple[float, float]] = {
 def ends_enclose(entries: Sequence[Entry]) -> Iterator[Comparison]:
     """Hold that an interval's ends are in order and about their estimate: `X_low_ms` <= `X_ms` <= `X_high_ms`."""
     for entry in entries:
-        numbers = _numbers(entry)
-        for name, low in numbers.items():
+        for name, low in entry.numbers.items():
             end = _LOW_END.fullmatch(name)
             if end is None:
                 continue
             quantity, unit = end["quantity"], end["unit"] or ""
-            high, value = numbers.get(f"{quantity}_high{unit}"), numbers.get(f"{quantity}{unit}")
+            high, value = entry.numbers.get(f"{quantity}_high{unit}"), entry.numbers.get(f"{quantity}{unit}")
             if high is not None and value is not None:
                 text = f"has {quantity}{unit} {value:g} outside its own interval, {low:g} to {high:g}"
                 yield Comparison("interval", (entry,), "" if low <= value <= high else text)
@@ -56,7 +55,7 @@ def percentiles_rise(entries: Sequence[Entry]) -> Iterator[Comparison]:
 def end_to_end_takes_longer(entries: Sequence[Entry]) -> Iterator[Comparison]:
     """Hold that a request with its copies takes no less time than without them."""
     for entry in entries:
-        whole = _numbers(entry).get("end_to_end_ms")
+        whole = entry.numbers.get("end_to_end_ms")
         if whole is not None and entry.latency is not None:
             low_ms = 1e3 * entry.latency.low
             text = f"takes {whole:g} ms from end to end, and {1e3 * entry.latency.value:g} ms within"
@@ -66,11 +65,11 @@ def end_to_end_takes_longer(entries: Sequence[Entry]) -> Iterator[Comparison]:
 def figures_keep_limits(entries: Sequence[Entry]) -> Iterator[Comparison]:
     """Hold shares, cosines and errors between the limits that such a figure has."""
     for entry in entries:
-        numbers = _numbers(entry)
         for name, (low, high) in _LIMITS.items():
-            if name in numbers:
-                text = f"has {name} {numbers[name]:g}, which cannot be"
-                yield Comparison("limits", (entry,), "" if low <= numbers[name] <= high else text)
+            value = entry.numbers.get(name)
+            if value is not None:
+                text = f"has {name} {value:g}, which cannot be"
+                yield Comparison("limits", (entry,), "" if low <= value <= high else text)
 
 
 def speedups_agree(entries: Sequence[Entry]) -> Iterator[Comparison]:
@@ -90,7 +89,7 @@ def speedups_agree(entries: Sequence[Entry]) -> Iterator[Comparison]:
 
 
 def _same_baseline(one: Entry, other: Entry) -> Iterator[Comparison]:
-    held_to = [_numbers(entry).get("speedup", 0.0) * entry.latency.value for entry in (one, other) if entry.latency]
+    held_to = [entry.numbers.get("speedup", 0.0) * entry.latency.value for entry in (one, other) if entry.latency]
     if len(held_to) == 2 and min(held_to) > 0:
         apart = max(held_to) / min(held_to) - 1 > ASSUMED_DOUBT
         text = f"is held to {1e3 * held_to[1]:.4g} ms by its speed-up, {one.title} to {1e3 * held_to[0]:.4g} ms"
@@ -100,7 +99,7 @@ def _same_baseline(one: Entry, other: Entry) -> Iterator[Comparison]:
 def _places(entry: Entry) -> Mapping[str, dict[float, float]]:
     """Return a row's latencies by unit, and there by the percent of the requests that are below them."""
     found: dict[str, dict[float, float]] = defaultdict(dict)
-    for name, value in _numbers(entry).items():
+    for name, value in entry.numbers.items():
         place = _PLACE.fullmatch(name)
         if place is not None:
             found[place["unit"]][_percent(place["place"])] = value
@@ -110,8 +109,3 @@ def _places(entry: Entry) -> Mapping[str, dict[float, float]]:
 def _percent(place: str) -> float:
     ends = {"min": 0.0, "max": 100.0}
     return ends[place] if place in ends else float(place.removeprefix("p").replace("_", "."))
-
-
-def _numbers(entry: Entry) -> dict[str, float]:
-    read = {name: read_figure(text) for name, text in entry.cells.items()}
-    return {name: figure.value for name, figure in read.items() if figure is not None}

@@ -60,6 +60,7 @@ class Entry:
         parameters: as the table says.
         macs: as the table says, in its own unit, for one image.
         cells: every text of the row by its normalised heading.
+        numbers: the value of each cell that holds a figure.
     """
 
     line: int
@@ -73,6 +74,7 @@ class Entry:
     parameters: Figure | None
     macs: Figure | None
     cells: Mapping[str, str]
+    numbers: Mapping[str, float]
 
     @property
     def title(self) -> str:
@@ -208,6 +210,7 @@ def _entry(line: int, row: Mapping[str, str], variant: str, columns: Columns, pa
         parameters=parameters.scaled(parameter_unit if parameters.value < 1e6 else 1.0) if parameters else None,
         macs=_figure(row, columns.macs),
         cells=cells,
+        numbers={name: figure.value for name, text in cells.items() if (figure := read_figure(text)) is not None},
     )
 
 

@@ -83,7 +83,7 @@ class OnnxReferenceBackend:
         batch_size: int,
         threads: int,
         in_flight: int,
-        options: Options,  # noqa: ARG002 - there are none
+        options: Options,  # noqa: ARG002 - they decided which file it is
     ) -> OnnxReferenceSession:
         """Read the whole file into memory."""
         return OnnxReferenceSession(artefact, batch_size, threads, in_flight)

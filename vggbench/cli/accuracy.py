@@ -94,8 +94,7 @@ def accuracy(
 def _folder_to_resume(choice: CellChoice, output: Path | None, others: Sequence[object]) -> Path:
     if output is None:
         raise RequestError("--resume needs --output: the folder to go on in")
-    given = [choice.chosen or None, choice.device, choice.threads, choice.plan, *others]
-    if any(value is not None for value in given):
+    if choice.is_given or any(value is not None for value in others):
         raise RequestError("--resume goes on with what the folder is about; give --data, and no other choice beside it")
     return output
 

@@ -113,6 +113,11 @@ class CellChoice:
     threads: int | None
     plan: Path | None
 
+    @property
+    def is_given(self) -> bool:
+        """Whether anything was said; a run that is resumed has its own cells."""
+        return bool(self.chosen) or any(value is not None for value in (self.device, self.threads, self.plan))
+
     def read_file(self) -> PlanFile | None:
         """Return the plan file, if one was named; `RequestError` if cells are chosen beside it."""
         from vggbench.plan import read_plan_file

@@ -138,8 +138,7 @@ def _folder_to_resume(
     """Return the folder; `RequestError` if it is not named, or something else is asked beside it."""
     if output is None:
         raise RequestError("--resume needs --output: the folder of the run to continue")
-    given = [choice.chosen or None, choice.device, choice.threads, choice.plan, data, rounds, replicas, time_budget_s]
-    if any(value is not None for value in given):
+    if choice.is_given or any(value is not None for value in (data, rounds, replicas, time_budget_s)):
         raise RequestError("--resume continues the run's own plan; give no other cells, rounds or times beside it")
     return output
 

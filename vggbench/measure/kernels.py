@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vggbench.measure.product_models import in_eight_bits, int8_model, product_model
+from vggbench.measure.product_models import int8_model, product_model
 
 GEMM_SIDE = 2048  # 17 GFLOPs
 CHANNELS, SIDE = 256, 56  # those of VGG's third block at 224 pixels: 3.7 GFLOPs
@@ -112,10 +112,8 @@ def _onnxruntime_kernel(kernel: str, precision: str, device: str, threads: int) 
 
 
 def _model_and_data(kernel: str, precision: str) -> tuple[bytes, NDArray[Any]]:
-    data, weights = _operands(kernel)
-    if precision == "int8":
-        return int8_model(kernel, data, weights), in_eight_bits(data, weights)[0]
-    return product_model(kernel, data, weights), data
+    make = int8_model if precision == "int8" else product_model
+    return make(kernel, *_operands(kernel))
 
 
 def _openvino_kernel(kernel: str, precision: str, device: str, threads: int) -> Run:  # noqa: ARG001 - the CPU

@@ -21,13 +21,13 @@ DATA_SCALE, DATA_ZERO, WEIGHT_SCALE = 4 / 128, 128, 5 / 128
 Array = NDArray[Any]
 
 
-def product_model(kernel: str, data: NDArray[np.float32], weights: NDArray[np.float32]) -> bytes:
-    """Return `data` times the constant weights, in fp32: a `gemm`, or a `convolution` padded by 1."""
-    return _model(data, [_product(kernel, "data", "weights", "product")], {"weights": weights})
+def product_model(kernel: str, data: NDArray[np.float32], weights: NDArray[np.float32]) -> tuple[bytes, Array]:
+    """Return `data` times the constant weights in fp32, a `gemm` or a `convolution` padded by 1, and what it takes."""
+    return _model(data, [_product(kernel, "data", "weights", "product")], {"weights": weights}), data
 
 
-def int8_model(kernel: str, data: NDArray[np.float32], weights: NDArray[np.float32]) -> bytes:
-    """Return the same product of the operands in 8 bits, with its result in 8 bits."""
+def int8_model(kernel: str, data: NDArray[np.float32], weights: NDArray[np.float32]) -> tuple[bytes, Array]:
+    """Return the same product of the operands in 8 bits, with its result in 8 bits; and what it takes."""
     from onnx import helper
 
     eight, kept, scale = in_eight_bits(data, weights)
@@ -40,7 +40,7 @@ def int8_model(kernel: str, data: NDArray[np.float32], weights: NDArray[np.float
     scales = {"data_scale": DATA_SCALE, "weights_scale": WEIGHT_SCALE, "scale": scale}
     constants = {name: np.array(value, np.float32) for name, value in scales.items()}
     zeros = {"zero": np.array(DATA_ZERO, np.uint8), "weights_zero": np.array(0, np.int8)}
-    return _model(eight, nodes, {"weights": kept, **constants, **zeros})
+    return _model(eight, nodes, {"weights": kept, **constants, **zeros}), eight
 
 
 def in_eight_bits(
