@@ -30,6 +30,7 @@ def form_of(precision: str) -> OnnxForm:
 def job(onnx: Path, folder: Path, **changes: object) -> dict[str, object]:
     """Return what a builder's process is told."""
     given = {"workspace_mib": None, "optimization_level": None, "compute_capabilities": (), "batch_sizes": (1, 4, 8)}
+    given |= {"tf32": False, "timing_cache": None}
     return {"module": MODULE, "onnx": str(onnx), "plan": str(folder / "model.plan"), **given, **changes}
 
 

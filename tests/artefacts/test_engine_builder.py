@@ -13,7 +13,9 @@ import pytest
 
 from tests.artefacts.engines import job
 from vggbench.artefacts import engine_builder
-from vggbench.artefacts.engine_builder import BuildError, OptionError, build
+from vggbench.artefacts.engine_builder import build
+from vggbench.artefacts.tensorrt_features import BuildError, OptionError, set_capabilities, strongly_typed
+from vggbench.artefacts.tensorrt_log import make_log, reason_of
 
 # As in the bindings: `NetworkDefinitionCreationFlag` of 8.6, 10.16, 11.4 and RTX 1.7.
 FLAGS = {
@@ -31,17 +33,17 @@ def library(version: str, flags: object, **more: object) -> SimpleNamespace:
 
 @pytest.mark.parametrize(("version", "bits"), [("10.16", 0b10), ("11.4", 0b1), ("1.7", 0b1)])
 def test_networks_are_strongly_typed_whatever_bit_that_is(version: str, bits: int) -> None:
-    assert engine_builder._strongly_typed(library(version, FLAGS[version])) == bits
+    assert strongly_typed(library(version, FLAGS[version])) == bits
 
 
 def test_a_library_without_strong_types_is_refused() -> None:
     with pytest.raises(BuildError, match=r"tensorrt 8\.6 has no strongly typed networks; install 10 or newer"):
-        engine_builder._strongly_typed(library("8.6", IntEnum("Flag", {"EXPLICIT_BATCH": 0})))
+        strongly_typed(library("8.6", IntEnum("Flag", {"EXPLICIT_BATCH": 0})))
 
 
 def test_a_compute_capability_where_there_is_none_is_refused() -> None:
     with pytest.raises(OptionError, match=r"tensorrt 11\.4 builds for the GPU it runs on"):
-        engine_builder._set_capabilities(library("11.4", FLAGS["11.4"]), SimpleNamespace(), ["SM89"])
+        set_capabilities(library("11.4", FLAGS["11.4"]), SimpleNamespace(), ["SM89"])
 
 
 class Logger:
@@ -80,11 +82,11 @@ def test_no_builder_without_a_gpu_is_one_line(tmp_path: Path) -> None:
     ],
 )
 def test_reasons_are_kept_without_the_places_they_come_from(said: str, reason: str) -> None:
-    assert engine_builder._reason(said) == reason
+    assert reason_of(said) == reason
 
 
 def log_of(*messages: tuple[str, str]) -> object:
-    log = engine_builder._log(SimpleNamespace(ILogger=Logger))
+    log = make_log(SimpleNamespace(ILogger=Logger))
     for severity, text in messages:
         log.log(SimpleNamespace(name=severity), text)
     return log

@@ -27,8 +27,8 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[str]]:
     started: list[subprocess.Popen[str]] = []
     start = engine_process._start
 
-    def noted(log):
-        started.append(start(log))
+    def noted(*arguments):
+        started.append(start(*arguments))
         return started[-1]
 
     monkeypatch.setattr(engine_process, "_start", noted)

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tests.artefacts.engines import SPEC, form_of, job, needs_rtx
 from vggbench.artefacts import tensorrt
+from vggbench.artefacts.artefact import file_sha256
 from vggbench.artefacts.engine_form import EngineForm
 from vggbench.artefacts.engine_process import build_engine
 from vggbench.artefacts.exported import exported
@@ -81,10 +82,11 @@ def test_another_option_is_another_engine(exports: Path) -> None:
     library = find_library("tensorrt-rtx")
     forms = [
         *(ONE, EngineForm(), replace(ONE, workspace_mib=8), replace(ONE, optimization_level=0)),
-        replace(ONE, compute_capabilities=("SM89",)),
+        *(replace(ONE, compute_capabilities=("SM89",)), replace(ONE, tf32=True), replace(ONE, number=2)),
     ]
     requests = [tensorrt._request(SPEC, parent, OnnxForm(), form, library) for form in forms]
     requests.append(tensorrt._request(SPEC, parent, OnnxForm(), ONE, replace(library, version="2.0")))
+    requests.append(tensorrt._request(SPEC, parent, OnnxForm(), ONE, library, "NVIDIA L4 8.9"))
     assert len({request.key for request in requests}) == len(requests)
 
 
@@ -114,8 +116,10 @@ def test_a_convolution_that_should_stay_fp32_and_does_not_is_found(exports: Path
 
 @pytest.mark.slow
 def test_options_reach_the_builder(fp32_file: Path, tmp_path: Path) -> None:
+    timings = tmp_path / "caches" / "timings"
     told = {"workspace_mib": 64, "optimization_level": 0, "compute_capabilities": ("SM80", "SM89")}
-    build_engine(job(fp32_file, tmp_path, **told))
+    said = build_engine(job(fp32_file, tmp_path, timing_cache=str(timings), **told))
+    assert said["timing_cache_sha256"] == file_sha256(timings)
     assert (tmp_path / "model.plan").read_bytes()[CAPABILITIES_BYTE] == 0x02 | 0x08
 
 

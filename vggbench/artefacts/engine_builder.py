@@ -4,17 +4,16 @@ Run as `python -m vggbench.artefacts.engine_builder`: a job comes in as a line o
 an error go out likewise. Every engine has a process of its own: a build that fails changes the next one in the same
 process, and a library that crashes takes nothing with it.
 
-The three libraries are one interface. What only some have is asked for by `hasattr`, here and nowhere else; builds by
-TensorRT for RTX are tested, of TensorRT 10 and 11 only what differs and needs no GPU. Networks are strongly typed in
-all of them, so that the types of the ONNX file are those of the engine. Imports the standard library and the one
-TensorRT.
+The three libraries are one interface; `tensorrt_features` has what only some have. Builds by TensorRT for RTX are
+tested, of TensorRT 10 and 11 every call against the signatures of their own bindings. Networks are strongly typed in
+all of them: the types of the ONNX file are those of the engine. Imports the standard library and the one TensorRT.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
-import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,29 +21,15 @@ from pathlib import Path
 from typing import Any
 
 from vggbench.artefacts.child_process import die_with_parent, own_answers
+from vggbench.artefacts.engine_caches import keep_cache, read_cache
+from vggbench.artefacts.tensorrt_features import BuildError, OptionError, set_capabilities, strongly_typed
+from vggbench.artefacts.tensorrt_log import make_log, without_repetition
 
 Send = Callable[..., None]
-LAYERS = "Layers:"  # how the message begins that lists the layers of the finished engine
 PROGRESS_INTERVAL_S = 0.1  # more often than that nobody looks
 _MIB = 2**20
-# What every library says on a machine without a driver, whatever it was asked.
-_NOISE = re.compile(r"cudaError 35\b|CUDA driver version is insufficient|CUDA lazy loading is not enabled")
-# Of a message, where in the library's source it comes from, and what is around the reason itself.
-_PLACES = re.compile(
-    r"^ERROR: |^IBuilder::\w+: |\w+\.cpp:\d+ In function \w+:\s*(?:\[\d+\] )?|\[[\w.]+\.cpp:\d+:[^\]]*\]\s*|"
-    r"\.? In \w+ at /\S+?(?=\)|$)"
-)
-_WRAPPED = re.compile(r"Error Code \d+: Myelin \((?P<reason>.*)\)")
 # Of a warning that is none: numbers without sign would be read as numbers with one.
 _MISREAD = "Defaulting to INT8"
-
-
-class BuildError(Exception):
-    """Why there is no engine, in one line."""
-
-
-class OptionError(BuildError):
-    """An option that this library does not have."""
 
 
 def main() -> None:
@@ -75,9 +60,9 @@ def _library(module: str) -> Any:
 
 def build(trt: Any, job: Mapping[str, Any], send: Send) -> dict[str, Any]:
     """Write the engine to `job["plan"]` and return what the builder said of it."""
-    log = _log(trt)
+    log = make_log(trt)
     builder = _builder(trt, log)
-    network = builder.create_network(_strongly_typed(trt))
+    network = builder.create_network(strongly_typed(trt))
     _parse(trt, network, Path(job["onnx"]), log)
     config = builder.create_builder_config()
     _configure(trt, config, job)
@@ -90,10 +75,12 @@ def build(trt: Any, job: Mapping[str, Any], send: Send) -> dict[str, Any]:
         raise BuildError(misread[0])
     Path(job["plan"]).write_bytes(plan)
     return {
+        "layers": log.layers,
+        "inspection": "" if log.layers else _inspection(trt, log, plan),
+        "timing_cache_sha256": _keep_timings(config, job["timing_cache"]),
         "version": trt.__version__,
         "inputs": [_tensor(network.get_input(index)) for index in range(network.num_inputs)],
         "outputs": [_tensor(network.get_output(index)) for index in range(network.num_outputs)],
-        "layers": log.layers,
         "steps": monitor.steps,
     }
 
@@ -105,19 +92,11 @@ def _builder(trt: Any, log: Any) -> Any:
         raise BuildError(log.reasons() or "the library gives no builder; it needs an NVIDIA GPU and driver") from error
 
 
-def _strongly_typed(trt: Any) -> int:
-    """Return the flags of a network whose types are its file's: needed by 10, the only ones that 11 and RTX know."""
-    flags = trt.NetworkDefinitionCreationFlag
-    if not hasattr(flags, "STRONGLY_TYPED"):
-        raise BuildError(f"{trt.__name__} {trt.__version__} has no strongly typed networks; install 10 or newer")
-    return 1 << int(flags.STRONGLY_TYPED)  # bits differ between versions
-
-
 def _parse(trt: Any, network: Any, path: Path, log: Any) -> None:
     parser = trt.OnnxParser(network, log)
     if not parser.parse_from_file(str(path)):
         found = [_parser_error(parser.get_error(index)) for index in range(parser.num_errors)]
-        raise BuildError(f"{path.name} cannot be parsed: " + "; ".join(_without_repetition([*found, *log.errors])))
+        raise BuildError(f"{path.name} cannot be parsed: " + "; ".join(without_repetition([*found, *log.errors])))
     if not network.num_inputs or not network.num_outputs or not network.num_layers:
         raise BuildError(f"{path.name} cannot be parsed: there is no network in it; is it an ONNX file?")
 
@@ -133,28 +112,39 @@ def _parser_error(error: Any) -> str:
 
 def _configure(trt: Any, config: Any, job: Mapping[str, Any]) -> None:
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # or the list of layers has no types
-    config.clear_flag(trt.BuilderFlag.TF32)  # set by default, and fp32 means fp32
+    (config.set_flag if job["tf32"] else config.clear_flag)(trt.BuilderFlag.TF32)  # set by default; fp32 means fp32
     if job["workspace_mib"] is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, job["workspace_mib"] * _MIB)
     if job["optimization_level"] is not None:
         config.builder_optimization_level = job["optimization_level"]
     if job["compute_capabilities"]:
-        _set_capabilities(trt, config, job["compute_capabilities"])
+        set_capabilities(trt, config, job["compute_capabilities"])
+    if job["timing_cache"]:
+        _use_timings(config, Path(job["timing_cache"]))
 
 
-def _set_capabilities(trt: Any, config: Any, names: Sequence[str]) -> None:
-    if not hasattr(config, "set_compute_capability"):
-        raise OptionError(
-            f"{trt.__name__} {trt.__version__} builds for the GPU it runs on and takes no compute capability"
-        )
-    known = {name: value for name, value in trt.ComputeCapability.__members__.items() if name.startswith("SM")}
-    config.num_compute_capabilities = len(names)
-    for index, name in enumerate(names):
-        if name not in known:
-            raise OptionError(
-                f"{name} is no compute capability of {trt.__name__} {trt.__version__}: {', '.join(known)}"
-            )
-        config.set_compute_capability(known[name], index)
+def _use_timings(config: Any, path: Path) -> None:
+    """Let the builder time no kernel again that it has timed on this GPU; of timings that do not fit it takes none."""
+    cache = config.create_timing_cache(read_cache(path))
+    if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
+        config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
+
+
+def _keep_timings(config: Any, path: str | None) -> str:
+    """Keep the timings that the build ended with; returns their hash, empty where none are kept."""
+    if path is None:
+        return ""
+    blob = bytes(config.get_timing_cache().serialize())
+    keep_cache(Path(path), blob)
+    return hashlib.sha256(blob).hexdigest()
+
+
+def _inspection(trt: Any, log: Any, plan: Any) -> str:
+    """Return what the inspector says of the engine, as JSON: for a builder that lists no layers, where the GPU is."""
+    engine = trt.Runtime(log).deserialize_cuda_engine(plan)
+    if engine is None:
+        raise BuildError(log.reasons() or "the engine cannot be opened again: what it computes in cannot be proven")
+    return str(engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON))
 
 
 def _add_profile(builder: Any, config: Any, network: Any, batch_sizes: Sequence[int]) -> None:
@@ -169,44 +159,6 @@ def _add_profile(builder: Any, config: Any, network: Any, batch_sizes: Sequence[
 
 def _tensor(tensor: Any) -> tuple[str, str, list[int]]:
     return tensor.name, str(tensor.dtype).rpartition(".")[2], list(tensor.shape)
-
-
-def _reason(text: str) -> str:
-    """Return what a message of the library says without where in its source that was found."""
-    said = _PLACES.sub("", text).strip()
-    return _WRAPPED.sub(r"\g<reason>", said)
-
-
-def _without_repetition(texts: Sequence[str]) -> list[str]:
-    """Return texts in their order, without those that another one has in it."""
-    chosen = list(dict.fromkeys(texts))
-    return [text for text in chosen if not any(text != other and text in other for other in chosen)]
-
-
-def _log(trt: Any) -> Any:
-    """Return a logger that keeps errors, warnings and the list of layers; the class is of the library's own kind."""
-
-    class Log(trt.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.errors: list[str] = []
-            self.warnings: list[str] = []
-            self.layers = ""
-            self._noise: list[str] = []
-
-        def log(self, severity: Any, text: str) -> None:
-            if severity.name in {"ERROR", "INTERNAL_ERROR"}:
-                (self._noise if _NOISE.search(text) else self.errors).append(_reason(text))
-            elif severity.name == "WARNING":
-                self.warnings.append(text)
-            elif text.startswith(LAYERS):
-                self.layers = text
-
-        def reasons(self) -> str:
-            """Say all errors; that there is no driver only where nothing else was said."""
-            return "; ".join(_without_repetition(self.errors or self._noise[-1:]))
-
-    return Log()
 
 
 def _monitor(trt: Any, send: Send) -> Any:

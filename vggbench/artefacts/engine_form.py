@@ -10,6 +10,7 @@ from vggbench.errors import RequestError
 
 DEFAULT_BATCH_SIZES = (1, 8, 32)
 OPTIMIZATION_LEVELS = range(6)  # TensorRT's own; 3 is its default
+MOST_ENGINES = 100  # of one kind: each is built and kept; beyond it a number is a typing error
 LAYOUT = "trt"  # of the quantisers of an ONNX file: the only one that TensorRT takes
 _CAPABILITY = re.compile(r"(?:sm_?)?(\d+)\.?(\d)", re.IGNORECASE)
 
@@ -24,6 +25,8 @@ class EngineForm:
         workspace_mib: memory that a layer may use while it runs; the library's own limit without it.
         optimization_level: how long the builder searches; the library's own without it.
         compute_capabilities: of GPUs that TensorRT for RTX builds for, as SM89; all that it can without them.
+        tf32: whether products of fp32 numbers may be rounded to TF32.
+        number: which of several engines that are all built alike, from 1.
     """
 
     library: str = "tensorrt-rtx"
@@ -31,11 +34,15 @@ class EngineForm:
     workspace_mib: int | None = None
     optimization_level: int | None = None
     compute_capabilities: tuple[str, ...] = ()
+    tf32: bool = False
+    number: int = 1
 
     def __post_init__(self) -> None:
         least, best, most = self.batch_sizes
         if not 1 <= least <= best <= most:
             raise RequestError(f"batch sizes {least}:{best}:{most}: give MIN:OPT:MAX, from 1 upwards and in that order")
+        if not 1 <= self.number <= MOST_ENGINES:
+            raise RequestError(f"{self.number} engines of one kind: give 1 to {MOST_ENGINES}")
         if self.workspace_mib is not None and self.workspace_mib < 1:
             raise RequestError(f"a workspace of {self.workspace_mib} MiB: give 1 or more")
         if self.optimization_level is not None and self.optimization_level not in OPTIMIZATION_LEVELS:
@@ -49,6 +56,8 @@ class EngineForm:
             "workspace_mib": self.workspace_mib,
             "optimization_level": self.optimization_level,
             "compute_capabilities": ",".join(self.compute_capabilities) or None,
+            "tf32": "on" if self.tf32 else None,
+            "engine": self.number if self.number > 1 else None,
         }
         batches = {"batch_sizes": ":".join(map(str, self.batch_sizes))}
         return batches | {name: str(value) for name, value in given.items() if value is not None}

@@ -1,4 +1,4 @@
-"""What an engine really computes in, read from the list of its final layers that the builder logs.
+"""What an engine really computes in, read from the list of its final layers: as the builder logs it, or an inspector.
 
 Standard library only. Each layer of an engine says which nodes of the ONNX file it is made of, the types of its inputs
 and outputs, and the constants that it holds: one that names a convolution or a linear layer, and holds as many numbers
@@ -17,13 +17,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from vggbench.errors import ExportError
+from vggbench.models.layers import Layer
 
-TYPES = {"fp32": "Float", "fp16": "Half", "bf16": "BFloat16", "int8": "Int8", "fp8": "FP8"}  # as engines call them
+# As engines call them; products of fp32 numbers that are rounded to TF32 are told by the name of their kernel.
+TYPES = {"fp32": "Float", "tf32": "TF32", "fp16": "Half", "bf16": "BFloat16", "int8": "Int8", "fp8": "FP8"}
 LEAST_SHARE = 0.95  # of a network's MACs in the type asked for, as for a row of a report
 _NO_WORK = {"shape_call"}  # kinds of layers that touch no data
+# Kinds of layers, and names of kernels, that multiply: of one that lists no weights, its input's type is the proof.
+_MULTIPLIES = re.compile(r"conv|correlation|gemm|gemv|matri?xmul|matmul|fprop|cutlass|xmma", re.IGNORECASE)
 _LAYER = re.compile(
-    r"Name: .*?, LayerType: (?P<kind>\w+), Inputs: \[(?P<inputs>.*?)\], Constants: \[(?P<constants>.*?)\], "
-    r"Outputs: \[(?P<outputs>.*?)\], TacticName: (?P<rest>.*)"
+    r"Name: (?P<name>.*?), LayerType: (?P<kind>\w+), Inputs: \[(?P<inputs>.*?)\], Constants: \[(?P<constants>.*?)\], "
+    r"Outputs: \[(?P<outputs>.*?)\], TacticName: (?P<tactic>[^,]*)(?P<rest>.*)"
 )
 _TENSOR = re.compile(r"Dimensions: \[(?P<dimensions>[-\d,]*)\].*?Datatype: (?P<type>\w+)")
 _NODE = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
@@ -39,12 +43,19 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class EngineLayer:
-    """A layer of the finished engine, and the ONNX nodes that it is made of."""
+    """A layer of the finished engine.
 
+    Attributes:
+        tactic: the kernel that runs it; empty where none is named.
+        nodes: the ONNX nodes that it is made of.
+    """
+
+    name: str
     kind: str
     inputs: tuple[Tensor, ...]
     constants: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
+    tactic: str
     nodes: frozenset[str]
 
 
@@ -63,7 +74,13 @@ def read_layers(text: str) -> list[EngineLayer]:
 
 def _layer(found: re.Match[str]) -> EngineLayer:
     inputs, constants, outputs = (_tensors(found[name]) for name in ("inputs", "constants", "outputs"))
-    return EngineLayer(found["kind"], inputs, constants, outputs, frozenset(_NODE.findall(found["rest"])))
+    tactic = found["tactic"].strip()
+    return EngineLayer(found["name"], found["kind"], inputs, constants, outputs, tactic, nodes_of(found["rest"]))
+
+
+def nodes_of(metadata: str) -> frozenset[str]:
+    """Return the ONNX nodes that a layer's metadata names."""
+    return frozenset(_NODE.findall(metadata))
 
 
 def _tensors(text: str) -> tuple[Tensor, ...]:
@@ -89,25 +106,46 @@ def _types(tensors: Iterable[Tensor]) -> str:
     return "+".join(sorted({tensor.type for tensor in tensors}))
 
 
+def product_weights(products: Iterable[Layer]) -> dict[str, int]:
+    """Return how many weights each convolution and linear layer has, by its name."""
+    return {layer.name: layer.parameters - layer.output_shape[1] for layer in products}
+
+
 def product_types(layers: Sequence[EngineLayer], weights: Mapping[str, int]) -> dict[str, str]:
     """Return the type in which each of the network's products multiplies; of two types, both; empty if it is unseen.
 
     `weights` has the number of each product's weights, by its name.
     """
-    return {name: _product_type(layers, name, size) for name, size in weights.items()}
+    found = {name: _products(layers, name, size) for name, size in weights.items()}
+    return {name: "+".join(sorted({types for _layer, types in seen})) for name, seen in found.items()}
 
 
-def _product_type(layers: Iterable[EngineLayer], name: str, size: int) -> str:
+def product_layers(layers: Sequence[EngineLayer], weights: Mapping[str, int]) -> dict[str, EngineLayer | None]:
+    """Return the layer in which each product multiplies, the first where there are several, None if it is unseen."""
+    found = {name: _products(layers, name, size) for name, size in weights.items()}
+    return {name: seen[0][0] if seen else None for name, seen in found.items()}
+
+
+def _products(layers: Sequence[EngineLayer], name: str, size: int) -> list[tuple[EngineLayer, str]]:
+    """Return the layers that a product is made in, each with the type that it multiplies in."""
+    named = [layer for layer in layers if name in layer.nodes and layer.inputs]
     found = [
-        (constant.size, _types((layer.inputs[0], constant)))
-        for layer in layers
-        if name in layer.nodes and layer.inputs
+        (constant.size, layer, _types((layer.inputs[0], constant)))
+        for layer in named
         for constant in layer.constants
         if constant.size >= size  # more where channels are padded
     ]
+    if not found:
+        named = [layer for layer in named if _MULTIPLIES.search(f"{layer.kind} {layer.tactic}")]
+        return [(layer, _rounded(layer, layer.inputs[0].type)) for layer in named]
     # What pads the image for the first convolution can be larger than its weights, too.
-    least = min((size for size, _types in found), default=0)
-    return "+".join(sorted({types for size, types in found if size == least}))
+    least = min(size for size, _layer, _types in found)
+    return [(layer, _rounded(layer, types)) for size, layer, types in found if size == least]
+
+
+def _rounded(layer: EngineLayer, types: str) -> str:
+    """Return TF32 for numbers of fp32 that the layer's kernel rounds to it."""
+    return TYPES["tf32"] if types == TYPES["fp32"] and "tf32" in layer.tactic.lower() else types
 
 
 def check_types(found: Mapping[str, str], asked: Mapping[str, str], macs: Mapping[str, int]) -> float:

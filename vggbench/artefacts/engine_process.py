@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import IO, Any
 
 from vggbench.artefacts.child_process import hand_on, how_it_ended, kill_group
@@ -24,6 +25,7 @@ from vggbench.errors import ExportError, RequestError
 BUILD_TIMEOUT_S = 1800.0  # a full-size network takes seconds without a search; TensorRT's longest searches take minutes
 PROBE_TIMEOUT_S = 60.0  # a library of 234 MB from a cold disk
 _LAST_MOMENTS_S = 5.0  # a process that has closed its output is past all work
+_NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
 
 # Told of each step: the phase in hand, and how many steps of how many are done.
 Progress = Callable[[str, int, int], None]
@@ -34,14 +36,17 @@ def no_progress(phase: str, done: int, total: int) -> None:
 
 
 def build_engine(
-    job: Mapping[str, Any], progress: Progress = no_progress, timeout_s: float = BUILD_TIMEOUT_S
+    job: Mapping[str, Any],
+    progress: Progress = no_progress,
+    timeout_s: float = BUILD_TIMEOUT_S,
+    variables: Mapping[str, str] = _NO_VARIABLES,
 ) -> dict[str, Any]:
-    """Build an engine in a process of its own, and return what the builder said of it.
+    """Build an engine in a process of its own, which gets further `variables`; return what the builder said of it.
 
     Raises `RequestError` for an option that the library does not have, and `ExportError` where there is no engine: with
     the builder's reason, or how its process ended. Whatever ends this call, Ctrl-C too, ends the process.
     """
-    with _builder(job) as process:
+    with _builder(job, variables) as process:
         return process.result(progress, timeout_s)
 
 
@@ -52,9 +57,9 @@ def library_version(module: str) -> str:
 
 
 @contextmanager
-def _builder(job: Mapping[str, Any]) -> Iterator[_Process]:
+def _builder(job: Mapping[str, Any], variables: Mapping[str, str] = _NO_VARIABLES) -> Iterator[_Process]:
     with tempfile.TemporaryFile(mode="w+", encoding="utf-8", errors="replace") as log:
-        process = _start(log)
+        process = _start(log, variables)
         lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         reader = threading.Thread(target=hand_on, args=(process.stdout, lines), daemon=True)
         reader.start()
@@ -70,12 +75,13 @@ def _builder(job: Mapping[str, Any]) -> Iterator[_Process]:
                     stream.close()
 
 
-def _start(log: IO[str]) -> subprocess.Popen[str]:
+def _start(log: IO[str], variables: Mapping[str, str]) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "vggbench.artefacts.engine_builder", str(os.getpid())],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=log,
+        env={**os.environ, **variables},
         encoding="utf-8",
         errors="replace",
         start_new_session=True,  # Ctrl-C is the parent's to handle; and the group is killed as one

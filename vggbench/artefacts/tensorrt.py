@@ -12,8 +12,10 @@ from typing import Any
 
 from vggbench.artefacts import exported as onnx
 from vggbench.artefacts.artefact import Artefact, check_files
+from vggbench.artefacts.engine_caches import TIMINGS, cache_path
 from vggbench.artefacts.engine_form import LAYOUT, EngineForm
-from vggbench.artefacts.engine_layers import census, check_types, product_types, read_layers
+from vggbench.artefacts.engine_inspection import read_inspection
+from vggbench.artefacts.engine_layers import census, check_types, product_types, product_weights, read_layers
 from vggbench.artefacts.engine_process import BUILD_TIMEOUT_S, Progress, build_engine, no_progress
 from vggbench.artefacts.manifest import read_manifest
 from vggbench.artefacts.onnx_form import OnnxForm
@@ -21,6 +23,7 @@ from vggbench.artefacts.quantization import QUANTIZED_PRECISIONS
 from vggbench.artefacts.space import MIB, check_room
 from vggbench.artefacts.store import Request, TensorShape, Written, exists, prepare
 from vggbench.artefacts.tensorrt_libraries import Library, find_library
+from vggbench.environment.cuda_driver import alone, find_gpu
 from vggbench.errors import ExportError, RequestError
 from vggbench.models.layers import mac_layers
 from vggbench.models.spec import ModelSpec
@@ -39,47 +42,71 @@ def engine_artefact(
     engine: EngineForm,
     progress: Progress = no_progress,
     *,
+    device: str = "cuda",
     hash_existing: bool = False,
     timeout_s: float = BUILD_TIMEOUT_S,
 ) -> Artefact:
     """Return the spec's engine, built once from its ONNX file of the form, and then found again.
+
+    `device` is the GPU that TensorRT 10 and 11 build for; engines of TensorRT for RTX are for every GPU.
 
     Raises what `exported` does for that file, `RequestError` for a library that is not installed or a layout that it
     does not take, and `ExportError` for a build that fails, takes longer than `timeout_s` seconds, or gives an engine
     that computes in other types than were asked for.
     """
     library = find_library(engine.library)
-    check_room(missing_bytes(spec, exports, form, engine), exports)
+    check_room(missing_bytes(spec, exports, form, engine, device), exports)
     parent = onnx.exported(spec, exports, form)
+    gpu = _gpu(library, device)
 
     def write(folder: Path) -> Written:
         check_files(parent)
-        said = build_engine(_job(parent, library, engine, folder), progress, timeout_s)
+        job = _job(parent, library, engine, folder) | {"timing_cache": _timing_cache(exports, library, gpu)}
+        said = build_engine(job, progress, timeout_s, alone(device))
         _check_version(library, said["version"])
         return Written(
             inputs=_interface(said["inputs"]),
             outputs=_interface(said["outputs"]),
             tools={library.name: said["version"]},
-            facts={**read_manifest(Path(parent.folder)).facts, **_proof(spec, form, said["layers"])},
+            facts={
+                **read_manifest(Path(parent.folder)).facts,
+                **_proof(spec, form, engine, said),
+                **({"gpu": gpu} if gpu else {}),
+                **({"timing_cache_sha256": sha256} if (sha256 := said["timing_cache_sha256"]) else {}),
+            },
         )
 
-    return prepare(_request(spec, parent, form, engine, library), exports, write, hash_existing=hash_existing)
+    return prepare(_request(spec, parent, form, engine, library, gpu), exports, write, hash_existing=hash_existing)
 
 
-def missing_bytes(spec: ModelSpec, exports: Path, form: OnnxForm, engine: EngineForm) -> int:
+def missing_bytes(spec: ModelSpec, exports: Path, form: OnnxForm, engine: EngineForm, device: str = "cuda") -> int:
     """Return how much would be written, at most; `RequestError` for what cannot be had."""
     if form.precision in QUANTIZED_PRECISIONS and form.layout != LAYOUT:
         raise RequestError(f"layout {form.layout} is not TensorRT's; leave --layout out, or give {LAYOUT}")
     library = find_library(engine.library)
     missing = onnx.missing_bytes(spec, exports, [form])
     if not missing:
-        request = _request(spec, onnx.exported(spec, exports, form), form, engine, library)
+        parent = onnx.exported(spec, exports, form)
+        request = _request(spec, parent, form, engine, library, _gpu(library, device))
         if exists(request, exports):
             return 0
     return missing + form.bytes(spec) + KERNEL_BYTES
 
 
-def _request(spec: ModelSpec, parent: Artefact, form: OnnxForm, engine: EngineForm, library: Library) -> Request:
+def _gpu(library: Library, device: str) -> str:
+    """Return the GPU that the library builds for, by name and compute capability; empty where it is none or any."""
+    found = find_gpu(device) if library.name == "tensorrt" else None
+    return found.identity if found else ""
+
+
+def _timing_cache(exports: Path, library: Library, gpu: str) -> str | None:
+    """Return where timings on the GPU are kept; None where nothing is timed while it is built."""
+    return str(cache_path(exports, library.name, library.version, gpu, TIMINGS)) if gpu else None
+
+
+def _request(
+    spec: ModelSpec, parent: Artefact, form: OnnxForm, engine: EngineForm, library: Library, gpu: str = ""
+) -> Request:
     return Request(
         kind="plan",
         format=library.name,
@@ -93,6 +120,7 @@ def _request(spec: ModelSpec, parent: Artefact, form: OnnxForm, engine: EngineFo
             "spec": spec.digest(),
             "onnx": parent.sha256,
             "builders": {"vggbench": VERSION, "scheme": SCHEME, library.name: library.version},
+            **({"gpu": gpu} if gpu else {}),
         },
     )
 
@@ -106,6 +134,7 @@ def _job(parent: Artefact, library: Library, engine: EngineForm, folder: Path) -
         "workspace_mib": engine.workspace_mib,
         "optimization_level": engine.optimization_level,
         "compute_capabilities": engine.compute_capabilities,
+        "tf32": engine.tf32,
     }
 
 
@@ -117,13 +146,20 @@ def _check_version(library: Library, found: str) -> None:
         )
 
 
-def _proof(spec: ModelSpec, form: OnnxForm, text: str) -> Mapping[str, Any]:
-    """Return what the builder's list of layers proves of the engine; `ExportError` where it is not what was asked."""
-    layers, products = read_layers(text), mac_layers(spec)
-    found = product_types(layers, {layer.name: layer.parameters - layer.output_shape[1] for layer in products})
-    asked = {layer.name: "fp32" if layer.name in form.keep_fp32 else form.precision for layer in products}
+def _proof(spec: ModelSpec, form: OnnxForm, engine: EngineForm, said: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what the list of its layers proves of the engine; `ExportError` where it is not what was asked."""
+    layers = read_inspection(said["inspection"]) if said["inspection"] else read_layers(said["layers"])
+    products = mac_layers(spec)
+    found = product_types(layers, product_weights(products))
+    asked = {layer.name: _asked(layer.name, form, engine) for layer in products}
     share = check_types(found, asked, {layer.name: layer.macs for layer in products})
     return {"engine_layers": census(layers), "product_types": found, "macs_in_asked_type": share}
+
+
+def _asked(name: str, form: OnnxForm, engine: EngineForm) -> str:
+    if name in form.keep_fp32:
+        return "fp32"
+    return "tf32" if engine.tf32 else form.precision
 
 
 def _interface(tensors: list[tuple[str, str, list[int]]]) -> tuple[TensorShape, ...]:

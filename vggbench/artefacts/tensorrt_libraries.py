@@ -12,7 +12,7 @@ from importlib import metadata
 from vggbench.artefacts.engine_process import library_version
 from vggbench.errors import ExportError, RequestError
 
-_MODULES = {"tensorrt-rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
+MODULES = {"tensorrt-rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
 # Distributions that bring the module, the extras' own first.
 _DISTRIBUTIONS = {
     "tensorrt-rtx": ("tensorrt-rtx-cu13", "tensorrt-rtx-cu12", "tensorrt-rtx"),
@@ -69,7 +69,7 @@ def installed(name: str) -> Library | None:
     """Return the library of a name, None where no distribution of it is installed."""
     for distribution in _DISTRIBUTIONS[name]:
         try:
-            return Library(name, _MODULES[name], metadata.version(distribution))
+            return Library(name, MODULES[name], metadata.version(distribution))
         except metadata.PackageNotFoundError:
             continue
     return None
