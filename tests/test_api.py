@@ -12,7 +12,8 @@ import pytest
 
 import vggbench
 from tests.fakes import SPEC
-from vggbench.artefacts import onnx
+from vggbench.artefacts import onnx, tensorrt
+from vggbench.artefacts.engine_form import EngineForm
 from vggbench.artefacts.onnx_form import OnnxForm
 from vggbench.errors import RequestError, RunFolderError, UnknownVariantError
 from vggbench.results.columns import COLUMNS
@@ -90,6 +91,34 @@ def test_verifying(inline_workers: None, fake_exports: Path):
     table = vggbench.verify(backend=["fake", "fake:fault=wrong"], precision="fp32", exports=fake_exports, **TINY)
     assert table["status"].tolist() == ["ok", "parity_failed"]
     assert table["latency_ms"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("asked", "complaint"),
+    [
+        ({"format": "tensorflow"}, "no file of format 'tensorflow' is written; give onnx, tensorrt-rtx, tensorrt"),
+        ({"batch_size": "1:8:32"}, "--batch-size is for engines"),
+        ({"format": "tensorrt-rtx", "batch_size": "8:1"}, "give MIN:OPT:MAX"),
+        ({"format": "tensorrt", "compute_capability": "8.9"}, "--compute-capability is for tensorrt-rtx"),
+        ({"precision": "fp16,bf16"}, "no file of precision 'fp16,bf16' is written"),
+    ],
+)
+def test_what_no_file_can_be_is_refused(tmp_path: Path, asked: dict[str, Any], complaint: str):
+    with pytest.raises(RequestError, match=complaint):
+        vggbench.export(**TINY, **asked, exports=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_exporting_an_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    noted: list[Any] = []
+    monkeypatch.setattr(tensorrt, "engine_artefact", lambda *asked, **_named: noted.append(asked))
+    options: dict[str, Any] = {"batch_size": "1:4:8", "optimization_level": 2, "compute_capability": "8.9"}
+    vggbench.export(
+        **TINY, precision="int8", calibration="synthetic", format="tensorrt-rtx", exports=tmp_path, **options
+    )
+    ((_spec, folder, form, engine),) = noted
+    assert (folder, form.precision, form.layout) == (tmp_path, "int8", "trt")
+    assert engine == EngineForm(batch_sizes=(1, 4, 8), optimization_level=2, compute_capabilities=("SM89",))
 
 
 def test_exporting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

@@ -41,9 +41,17 @@ def export(
     calibration: str | None = None,
     calibration_method: str | None = None,
     layout: str | None = None,
+    format: str = "onnx",  # noqa: A002 - what the command line calls it
+    batch_size: str | int | None = None,
+    workspace_mib: int | None = None,
+    optimization_level: int | None = None,
+    compute_capability: Texts = (),
     **shape: Any,
 ) -> Artefact:
     """Write the network as ONNX, unless that file exists already, and return the artefact; `path` is the file.
+
+    With `format` `tensorrt-rtx` or `tensorrt` it is the engine that is built from that file; the parameters after it
+    are for engines alone, with values as of `vggbench export`.
 
     Batch norms are folded into the convolutions before them or stay nodes; weights lie beside the graph or inside its
     file. `precision` is that of the file's types (`fp32`, `fp16`, `bf16`, `int8`, `fp8`), but for the layers of
@@ -55,9 +63,15 @@ def export(
     room for it, and `ArtefactError` if a file that exists is not what its manifest says.
     """
     from vggbench.artefacts.calibration import quantization
+    from vggbench.artefacts.engine_form import asked_engine, engine_layout
     from vggbench.artefacts.exported import exported
     from vggbench.artefacts.onnx_form import OnnxForm, default_opset
+    from vggbench.artefacts.tensorrt import engine_artefact
 
+    capabilities = [compute_capability] if isinstance(compute_capability, str) else [*compute_capability]
+    batches = None if batch_size is None else str(batch_size)
+    engine = asked_engine(format, batches, workspace_mib, optimization_level, capabilities)
+    layout = engine_layout(format, layout, precision)
     form = OnnxForm(
         opset=default_opset(precision) if opset is None else opset,
         fold_batch_norm=fold_batch_norm,
@@ -66,7 +80,10 @@ def export(
         keep_fp32=tuple(sorted({keep_fp32} if isinstance(keep_fp32, str) else {*keep_fp32})),
         **quantization(precision, layout, calibration, calibration_method),
     )
-    return exported(_spec(variant, shape), Path(exports), form, hash_existing=True)
+    spec = _spec(variant, shape)
+    if engine is None:
+        return exported(spec, Path(exports), form, hash_existing=True)
+    return engine_artefact(spec, Path(exports), form, engine, hash_existing=True)
 
 
 def verify(

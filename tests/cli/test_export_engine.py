@@ -80,6 +80,7 @@ def test_quantisers_stand_where_tensorrt_wants_them(asked, precision, layout):
     ("arguments", "complaint"),
     [
         (("--batch-size", "8"), "--batch-size is for engines"),
+        (("--precision", "fp16,bf16"), "no file of precision 'fp16,bf16' is written; give fp32, fp16, bf16, int8, fp8"),
         (("--optimization-level", "1"), "--optimization-level is for engines"),
         (("--format", "tensorrt-rtx", "--batch-size", "1:2"), "give MIN:OPT:MAX"),
         (("--format", "tensorrt-rtx", "--batch-size", "4:2:8"), "in that order"),

@@ -11,6 +11,7 @@ from vggbench.errors import RequestError
 DEFAULT_BATCH_SIZES = (1, 8, 32)
 OPTIMIZATION_LEVELS = range(6)  # TensorRT's own; 3 is its default
 MOST_ENGINES = 100  # of one kind: each is built and kept; beyond it a number is a typing error
+FORMATS = ("onnx", "tensorrt-rtx", "tensorrt")
 LAYOUT = "trt"  # of the quantisers of an ONNX file: the only one that TensorRT takes
 _CAPABILITY = re.compile(r"(?:sm_?)?(\d+)\.?(\d)", re.IGNORECASE)
 
@@ -80,3 +81,39 @@ def read_capabilities(items: Sequence[str]) -> tuple[str, ...]:
         if capability is None:
             raise RequestError(f"compute capability is {item!r}; write 8.9 or SM89")
     return tuple(sorted({f"SM{one[1]}{one[2]}" for one in found if one}, key=lambda name: int(name[2:])))
+
+
+def asked_engine(
+    file_format: str,
+    batch_size: str | None,
+    workspace_mib: int | None,
+    optimization_level: int | None,
+    compute_capability: Sequence[str],
+) -> EngineForm | None:
+    """Return what an engine is to be, None for another format; `RequestError` for options that it does not have."""
+    given = {
+        "--batch-size": batch_size,
+        "--workspace-mib": workspace_mib,
+        "--optimization-level": optimization_level,
+        "--compute-capability": compute_capability or None,
+    }
+    if file_format not in FORMATS:
+        raise RequestError(f"no file of format {file_format!r} is written; give {', '.join(FORMATS)}")
+    if file_format == "onnx":
+        if named := [name for name, value in given.items() if value is not None]:
+            raise RequestError(f"{named[0]} is for engines; give --format tensorrt-rtx or tensorrt with it")
+        return None
+    if compute_capability and file_format != "tensorrt-rtx":
+        raise RequestError("--compute-capability is for tensorrt-rtx; tensorrt builds for the GPU that it runs on")
+    return EngineForm(
+        library=file_format,
+        batch_sizes=DEFAULT_BATCH_SIZES if batch_size is None else read_batch_sizes(batch_size),
+        workspace_mib=workspace_mib,
+        optimization_level=optimization_level,
+        compute_capabilities=read_capabilities(compute_capability),
+    )
+
+
+def engine_layout(file_format: str, asked: str | None, precision: str) -> str | None:
+    """Return the layout asked for; for an engine from an int8 file the one that TensorRT takes, unless one was."""
+    return LAYOUT if asked is None and file_format != "onnx" and precision == "int8" else asked

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 import typer
 
+from vggbench.artefacts.engine_form import asked_engine, engine_layout
 from vggbench.artefacts.onnx_form import BF16_OPSET, DEFAULT_OPSET, OPSETS, OnnxForm, default_opset
 from vggbench.cli.engine import (
     CapabilitiesOption,
     EngineBatchOption,
     LevelOption,
     WorkspaceOption,
-    engine_form,
-    quantiser_layout,
 )
 from vggbench.cli.options import (
     CalibrationMethodOption,
@@ -53,11 +52,12 @@ FormatOption = Annotated[
     ),
 ]
 PrecisionOption = Annotated[
-    Literal["fp32", "fp16", "bf16", "int8", "fp8"],
+    str,
     typer.Option(
         "--precision",
-        help="Of the file's types; its input and outputs are fp32. Weights that a type is too small for are counted, "
-        "and refused where they would be infinite.",
+        metavar="NAME",
+        help="Of the file's types: fp32, fp16, bf16, int8 or fp8; its input and outputs are fp32. Weights that a type "
+        "is too small for are counted, and refused where they would be infinite.",
         rich_help_panel=_FILE,
     ),
 ]
@@ -126,14 +126,14 @@ def export(
     from vggbench.artefacts.calibration import quantization
 
     names = _names(shape.pop("variant"))
-    engine = engine_form(file_format, batch_size, workspace_mib, optimization_level, compute_capability)
+    engine = asked_engine(file_format, batch_size, workspace_mib, optimization_level, split_commas(compute_capability))
     form = OnnxForm(
         opset=default_opset(precision) if opset is None else opset,
         fold_batch_norm=fold_batch_norm,
         external_data=external_data,
         precision=precision,
         keep_fp32=tuple(sorted({*split_commas(keep_fp32)})),
-        **quantization(precision, quantiser_layout(file_format, layout, precision), calibration, calibration_method),
+        **quantization(precision, engine_layout(file_format, layout, precision), calibration, calibration_method),
     )
     jobs = _Jobs(shape, exports, form, engine)
     jobs.read(names)
