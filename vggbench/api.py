@@ -92,6 +92,7 @@ def verify(
     backend: Texts | None = None,
     precision: Texts | None = None,
     batch_size: int | Sequence[int] | None = None,
+    device: str | None = None,
     threads: int | None = None,
     data: str | Path | None = None,
     exports: str | Path = "exports",
@@ -107,7 +108,7 @@ def verify(
     from vggbench.report.frame import frame
     from vggbench.runner import verify_plan
 
-    cells, versions = _cells(variant, backend, precision, batch_size, threads, shape)
+    cells, versions = _cells(variant, backend, precision, batch_size, device, threads, shape)
     cells = _on_images(cells, data, exports)
     return frame(verify_plan(Pace(rounds=1).plan(cells), Path(exports), backend_versions=versions))
 
@@ -118,6 +119,7 @@ def run(
     backend: Texts | None = None,
     precision: Texts | None = None,
     batch_size: int | Sequence[int] | None = None,
+    device: str | None = None,
     threads: int | None = None,
     rounds: int | None = None,
     replicas: int = 1,
@@ -141,7 +143,7 @@ def run(
 
     rounds = DEFAULT_ROUNDS if rounds is None else rounds
     pace = Pace(rounds=rounds, replicas=replicas, time_budget_s=time_budget_s)
-    cells, versions = _cells(variant, backend, precision, batch_size, threads, shape)
+    cells, versions = _cells(variant, backend, precision, batch_size, device, threads, shape)
     cells = _on_images(cells, data, exports)
     places = Places(folder=Path(output) if output else default_folder(), exports=Path(exports))
     gauge = plan_ceilings if roofline else None
@@ -155,6 +157,7 @@ def accuracy(
     backend: Texts | None = None,
     precision: Texts | None = None,
     batch_size: int | Sequence[int] = 32,
+    device: str | None = None,
     threads: int | None = None,
     limit: int | None = None,
     mean: Sequence[float] | None = None,
@@ -177,7 +180,7 @@ def accuracy(
     from vggbench.runner import Places, default_folder
 
     images = open_dataset(Path(data), "test")
-    cells, versions = _cells(variant, backend, precision, batch_size, threads, shape)
+    cells, versions = _cells(variant, backend, precision, batch_size, device, threads, shape)
     places = Places(folder=Path(output) if output else default_folder(), exports=Path(exports))
     steps = Steps(mean=tuple(mean) if mean else None, std=tuple(std) if std else None, resize=resize)
     plan = Pace(rounds=1).plan(cells)
@@ -191,6 +194,7 @@ def predict(
     *,
     backend: str = "torch",
     precision: str = "fp32",
+    device: str | None = None,
     threads: int | None = None,
     exports: str | Path = "exports",
     **shape: Any,
@@ -205,7 +209,7 @@ def predict(
 
     paths = [images] if isinstance(images, str | Path) else images
     found = [read_image(Path(path)) for path in paths]
-    cells, versions = _cells(variant, backend, precision, 1, threads, shape)
+    cells, versions = _cells(variant, backend, precision, 1, device, threads, shape)
     cell = only_cell(cells)
     names = class_names(cell.spec)
     predictions = predict_images(cell, found, Path(exports), Steps(), backend_versions=versions)
@@ -223,13 +227,14 @@ def _cells(
     backend: Texts | None,
     precision: Texts | None,
     batch_size: int | Sequence[int] | None,
+    device: str | None,
     threads: int | None,
     shape: dict[str, Any],
 ) -> tuple[tuple[Cell, ...], dict[str, str]]:
     from vggbench.plan import find_cells, selection
 
     chosen = {"variant": variant, "backend": backend, "precision": precision, "batch_size": batch_size, **shape}
-    return find_cells([selection(chosen)], device="cpu", threads=threads)
+    return find_cells([selection(chosen)], device=device, threads=threads)
 
 
 def _on_images(cells: tuple[Cell, ...], data: str | Path | None, exports: str | Path) -> tuple[Cell, ...]:

@@ -11,7 +11,7 @@ from tests.measure.test_validity import MACS, evidence, layer
 from vggbench.backends import torch_precision
 from vggbench.backends.torch_eager import TorchBackend
 from vggbench.backends.torch_precision import fp32_means, read_switches, set_switches
-from vggbench.measure.validity import STRICT_FLAGS, SUMMING_FLAGS, judge_evidence
+from vggbench.measure.validity import OTHER_FLAGS, STRICT_FLAGS, judge_evidence
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +36,7 @@ def test_every_switch_that_is_judged_is_set_and_read_back(precision: str):
     loosen()
     set_switches(precision)
     found = read_switches()
-    judged = STRICT_FLAGS | SUMMING_FLAGS["fp16"] | SUMMING_FLAGS["bf16"]
+    judged = STRICT_FLAGS | OTHER_FLAGS["fp16"] | OTHER_FLAGS["bf16"]
     assert found.keys() >= judged.keys()
     assert {name: value for name, value in found.items() if value not in judged.get(name, {value})} == {}
 

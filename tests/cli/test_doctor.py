@@ -9,6 +9,7 @@ from tests.environment.recorded import ENVIRONMENT, HARDWARE, QUIET
 from vggbench.artefacts.tensorrt_libraries import Examined
 from vggbench.cli.doctor import doctor
 from vggbench.environment import Environment, NoiseSource
+from vggbench.environment.gpus import SeenGpus
 from vggbench.errors import NothingToJudge
 from vggbench.measure.client import BackendProbe
 
@@ -47,6 +48,7 @@ def stub(monkeypatch: pytest.MonkeyPatch, environment: Environment, *probes: Bac
         return list(probes)
 
     monkeypatch.setattr("vggbench.environment.collect", lambda: environment)
+    monkeypatch.setattr("vggbench.environment.gpus.seen_gpus", lambda: None)
     monkeypatch.setattr("vggbench.measure.client.probe_all", probe_all)
     monkeypatch.setattr("vggbench.artefacts.tensorrt_libraries.examine", lambda: [RTX, TENSORRT])
     return devices
@@ -74,6 +76,18 @@ def test_everything_is_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
         assert text in shown
     assert "Conflicts" not in shown
     assert devices == ["cpu"]
+
+
+@pytest.mark.parametrize(("hidden", "devices"), [(False, ["cpu", "cuda"]), (True, ["cpu"])])
+def test_a_gpu_has_backends_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], hidden: bool, devices: list[str]
+) -> None:
+    probed = stub(monkeypatch, ENVIRONMENT, TORCH, OPENVINO)
+    monkeypatch.setattr("vggbench.environment.gpus.seen_gpus", lambda: SeenGpus(("NVIDIA H100",), "580.65.06"))
+    monkeypatch.setattr("vggbench.environment.gpus.are_hidden", lambda: hidden)
+    doctor(json_output=False)
+    assert ("Backends on the GPU" in capsys.readouterr().out) is not hidden
+    assert probed == devices
 
 
 def test_limits_noise_and_conflicts_are_shown(

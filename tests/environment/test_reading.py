@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.environment.recorded import AMD_TWO_SOCKETS, BLIND, QUIET, plant
-from vggbench.environment import collect, device_name, noise, noise_sources, software
+from vggbench.environment import collect, device_name, gpus, noise, noise_sources
 from vggbench.environment.reading import read_hardware, read_system
 
 
@@ -44,7 +44,7 @@ def test_a_system_without_proc_and_sys_is_described(tmp_path: Path) -> None:
 
 
 def test_device_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(software, "gpu_names", lambda: ("NVIDIA H200", "NVIDIA L4"))
+    monkeypatch.setattr(gpus, "gpu_names", lambda: ("NVIDIA H200", "NVIDIA L4"))
     assert device_name("cpu")
     assert device_name("cuda") == "NVIDIA H200"
     assert device_name("cuda:1") == "NVIDIA L4"

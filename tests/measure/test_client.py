@@ -273,3 +273,4 @@ def test_every_real_backend_is_probed(monkeypatch: pytest.MonkeyPatch):
     assert probe_all("cpu") == [
         (name, "cpu") for name in ("torch", "torch-compile", "onnxruntime", "openvino", "onnx-reference")
     ]
+    assert {"torch", "onnxruntime-tensorrt"} < {name for name, _device in probe_all("cuda:1")}

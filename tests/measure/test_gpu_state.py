@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from vggbench.environment import gpus
 from vggbench.measure import gpu_state
 from vggbench.measure.gpu_state import SLOWDOWNS, GpuState, idle_power_w, read_energy_j, read_gpu
 
@@ -39,9 +40,9 @@ def fake_nvml(**changes: Any) -> ModuleType:
 
 @pytest.fixture(autouse=True)
 def forget_handles() -> Iterator[None]:
-    gpu_state._handle.cache_clear()
+    gpus._handle.cache_clear()
     yield
-    gpu_state._handle.cache_clear()
+    gpus._handle.cache_clear()
 
 
 @pytest.fixture
@@ -101,7 +102,7 @@ def test_a_processor_is_no_gpu():
 
 @pytest.mark.parametrize(
     ("visible", "device", "handle"),
-    [("", "cuda:1", "gpu 1"), ("3,2", "cuda:1", "gpu 2"), ("GPU-ab", "cuda", "gpu GPU-ab"), ("3", "cuda:1", "gpu 1")],
+    [("3,2", "cuda:1", "gpu 2"), ("GPU-ab", "cuda", "gpu GPU-ab"), ("MIG-cd", "cuda", "gpu MIG-cd")],
 )
 def test_the_gpu_is_the_one_that_cuda_shows(
     nvml, monkeypatch: pytest.MonkeyPatch, visible: str, device: str, handle: str
@@ -111,6 +112,19 @@ def test_the_gpu_is_the_one_that_cuda_shows(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     read_gpu(device)
     assert asked == [handle]
+
+
+@pytest.mark.parametrize("visible", ["", "-1", "-1,0"])
+def test_a_gpu_that_is_hidden_from_cuda_is_not_asked(nvml, monkeypatch: pytest.MonkeyPatch, visible: str):
+    nvml()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert read_gpu("cuda") is None
+
+
+def test_a_gpu_that_cuda_does_not_show_is_not_asked(nvml, monkeypatch: pytest.MonkeyPatch):
+    nvml()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    assert read_gpu("cuda:1") is None
 
 
 def test_energy_is_the_counters_in_joules(nvml):

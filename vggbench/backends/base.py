@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +18,22 @@ from vggbench.artefacts.quantization import QUANTIZED_PRECISIONS, layout_of
 from vggbench.models.network_file import network_from_json
 from vggbench.models.spec import IMAGE_CHANNELS
 
+if TYPE_CHECKING:
+    from vggbench.backends.cuda_slots import CudaSlots
+
 Precision = Literal["fp32", "tf32", "fp16", "bf16", "int8", "fp8"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "fp16", "bf16", "int8", "fp8")
 # What is measured where none is named, as far as it is native; with the others the default plan would take too long.
-DEFAULT_PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
+_DEFAULT_PRECISIONS: Mapping[str, tuple[Precision, ...]] = {
+    "cpu": ("fp32", "bf16", "int8"),
+    "cuda": ("fp32", "tf32", "fp16", "int8"),
+}
 Options = Mapping[str, str]
+
+
+def default_precisions(device: str) -> tuple[Precision, ...]:
+    """Return the precisions that are measured on a device where none is named."""
+    return _DEFAULT_PRECISIONS.get(device.partition(":")[0], ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +184,7 @@ class Session(Protocol):
 
     @property
     def timeline(self) -> str:
-        """Return `host` where requests are timed by the host's clock."""
+        """Return `host` where requests are timed by the host's clock, `cuda` where by events on their streams."""
         ...
 
     @property
@@ -283,6 +294,8 @@ class SessionContext:
     """The context manager half of a session: closes it on the way out."""
 
     compilation: Compilation | None = None
+    # Streams and tensors of the slots on a CUDA device (`cuda_slots.CudaSlots`); None on a CPU.
+    device_slots: CudaSlots | None = None
 
     def start_profiling(self) -> None:
         """Change nothing, unless a session says so."""

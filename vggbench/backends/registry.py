@@ -14,16 +14,31 @@ _MODULES = {
     "torch": "vggbench.backends.torch_eager",
     "torch-compile": "vggbench.backends.torch_compile",
     "onnxruntime": "vggbench.backends.onnxruntime",
+    "onnxruntime-tensorrt": "vggbench.backends.onnxruntime_tensorrt",
     "openvino": "vggbench.backends.openvino",
     "onnx-reference": "vggbench.backends.onnx_reference",
     "fake": "vggbench.backends.fake",
     "null": "vggbench.backends.null",
 }
 BACKENDS = tuple(_MODULES)
-REAL_BACKENDS = ("torch", "torch-compile", "onnxruntime", "openvino", "onnx-reference")
+REAL_BACKENDS = ("torch", "torch-compile", "onnxruntime", "onnxruntime-tensorrt", "openvino", "onnx-reference")
 ORACLES = ("onnx-reference",)  # real backends whose times say nothing: they are there to be right
-# What is measured where none is named: those that open in a few seconds. Compiling takes each process longer.
-DEFAULT_BACKENDS = ("torch", "onnxruntime", "openvino")
+# What is measured where none is named, by the kind of device: on a CPU those that open in a few seconds.
+_DEFAULT_BACKENDS = {
+    "cpu": ("torch", "onnxruntime", "openvino"),
+    "cuda": ("torch", "torch-compile", "onnxruntime", "tensorrt", "tensorrt-rtx"),
+}
+
+
+def default_backends(device: str) -> tuple[str, ...]:
+    """Return the backends that are measured on a device where none is named."""
+    kind = device.partition(":")[0]
+    return tuple(name for name in _DEFAULT_BACKENDS.get(kind, ()) if name in _MODULES)
+
+
+def runs_on(name: str, device: str) -> bool:
+    """Say whether a backend is for that kind of device at all; a backend that does not say is for the CPU."""
+    return device.partition(":")[0] in getattr(find_backend(name), "devices", ("cpu",))
 
 
 def find_backend(name: str) -> Backend:
@@ -34,8 +49,16 @@ def find_backend(name: str) -> Backend:
     return cast("Backend", import_module(_MODULES[name]).BACKEND)
 
 
-def check_options(backend: Backend, options: dict[str, str]) -> dict[str, str]:
-    """Return the options with every default filled in, sorted; `RequestError` for one the backend does not know."""
+def check_options(backend: Backend, options: dict[str, str], device: str = "cpu") -> dict[str, str]:
+    """Return the options with every default filled in, sorted; `RequestError` for one that is not known there.
+
+    A backend's `cuda_options` are those, or their values, that mean something on a CUDA device alone.
+    """
+    for name, values in getattr(backend, "cuda_options", {}).items():
+        if device == "cpu" and name in options and (not values or options[name] in values):
+            raise RequestError(
+                f"option {name}={options[name]} of {backend.name} is for a CUDA device; use --device cuda"
+            )
     known = backend.option_values
     for name, value in options.items():
         if name not in known:

@@ -1,10 +1,11 @@
-"""PyTorch compiled by inductor for the CPU: the eager backend's network behind `torch.compile`.
+"""PyTorch compiled by inductor: the eager backend's network behind `torch.compile`.
 
 Compiling is done when a session opens, by its first call, for the session's batch size alone. Options beside
 `memory_format`:
 
-    mode        `torch.compile`'s own, less those of CUDA graphs, which do nothing here; `max-autotune` tries
-                generated matrix products against the library's, and only those with frozen weights
+    mode        `torch.compile`'s own. On a CPU without CUDA graphs, which do nothing there: `max-autotune` tries
+                generated matrix products against the library's, and only those with frozen weights. On a CUDA device
+                `reduce-overhead` and `max-autotune` replay CUDA graphs, one request at a time
     freezing    inductor's: weights become constants of the graph, folded and laid out for oneDNN when it is compiled
 
 Inductor keeps what it compiled in its own folder (`TORCHINDUCTOR_CACHE_DIR`) for the processes to come.
@@ -12,21 +13,26 @@ Inductor keeps what it compiled in its own folder (`TORCHINDUCTOR_CACHE_DIR`) fo
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import sysconfig
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vggbench.artefacts.artefact import Artefact
 from vggbench.backends.base import Available, Compilation, Evidence, LayerEvidence, LayerTime, Options, Unavailable
+from vggbench.backends.cuda_device import named
 from vggbench.backends.torch_eager import Network, TorchBackend, TorchSession, load_network
+from vggbench.backends.torch_precision import fp32_means
+from vggbench.errors import RequestError
 
-if TYPE_CHECKING:
-    pass
-
-_MODES = {"default": "default", "max-autotune": "max-autotune-no-cudagraphs"}
+_WITHOUT_GRAPHS = "max-autotune-no-cudagraphs"
+_MODES = ("default", "max-autotune", "reduce-overhead", _WITHOUT_GRAPHS)
+_GRAPH_MODES = ("max-autotune", "reduce-overhead")  # on a CUDA device
+_GRAPH_CALLS = 3  # the first warms up, the second records the graph, the third replays it
 # The profiler's name of a call into inductor's code.
 _COMPILED_CALL = "## Call CompiledFxGraph"
 _REQUEST = "vggbench request"  # our own mark around each request in a profile
@@ -48,20 +54,26 @@ class CompiledTorchBackend(TorchBackend):
     name = "torch-compile"
     option_values: Mapping[str, tuple[str, ...]] = {
         **TorchBackend.option_values,
-        "mode": tuple(_MODES),
+        "mode": _MODES,
         "freezing": ("off", "on"),
+    }
+    cuda_options: Mapping[str, tuple[str, ...]] = {
+        **TorchBackend.cuda_options,
+        "mode": ("reduce-overhead", _WITHOUT_GRAPHS),
     }
 
     def availability(self, device: str) -> Available | Unavailable:
         """Import torch, and look for the compiler and the headers that inductor's code needs."""
         found = super().availability(device)
-        return found if isinstance(found, Unavailable) else _missing_tool() or found
+        if isinstance(found, Unavailable):
+            return found
+        return _missing_tool() or (None if device == "cpu" else _missing_triton()) or found
 
     def open(
         self,
         artefact: Artefact,
         *,
-        device: str,  # noqa: ARG002 - availability refused all but the CPU
+        device: str,
         precision: str,
         batch_size: int,
         threads: int,
@@ -69,7 +81,7 @@ class CompiledTorchBackend(TorchBackend):
         options: Options,
     ) -> CompiledTorchSession:
         """Load the network as the eager backend does, and compile it; raises what dynamo and inductor raise."""
-        network = load_network(artefact, precision, options)
+        network = load_network(artefact, precision, options, device)
         return CompiledTorchSession(network, batch_size, threads, in_flight, options)
 
 
@@ -91,14 +103,33 @@ def _missing_tool() -> Unavailable | None:
     return None
 
 
+def _missing_triton() -> Unavailable | None:
+    """Return that inductor cannot generate code for a GPU, if so."""
+    if importlib.util.find_spec("triton") is None:
+        return Unavailable("inductor needs triton for a GPU, and it is not installed", "pip install triton")
+    return None
+
+
 class CompiledTorchSession(TorchSession):
     """One compiled network; every request that it does not run raises."""
 
-    def __init__(self, network: Network, batch_size: int, threads: int, in_flight: int, options: Options) -> None:
-        super().__init__(network, batch_size, threads, in_flight)
-        self._options = options
-        self._graphs: dict[str, str] = {}
-        self._compile(network)
+    def _prepare(self) -> None:
+        """Compile, and then capture what was compiled, where that was asked for."""
+        assert self._network is not None, "the session is open"
+        self._compile(self._network)
+        super()._prepare()
+
+    def _mode(self) -> str:
+        """Return torch's name of the mode; `RequestError` for one that serves one request at a time and has several."""
+        mode = self._options["mode"]
+        if self.device_slots is None:
+            return _WITHOUT_GRAPHS if mode == "max-autotune" else mode
+        if mode in _GRAPH_MODES and (self.slots > 1 or self._options.get("cuda_graph")):
+            raise RequestError(
+                f"mode={mode} of torch-compile has a CUDA graph of its own, for one request at a time; take "
+                f"mode=default or {_WITHOUT_GRAPHS} for several, or with cuda_graph=on"
+            )
+        return mode
 
     def _compile(self, network: Network) -> None:
         """Compile by a first call, with the threads and the batch size that are timed later."""
@@ -107,14 +138,17 @@ class CompiledTorchSession(TorchSession):
 
         torch._dynamo.reset()  # graphs of an earlier session would count against this one's limit
         counters.clear()
-        mode = _MODES[self._options["mode"]]
+        mode = self._mode()
         self._run = torch.compile(network.__call__, fullgraph=True, dynamic=False, mode=mode)
         batch = self._any_batch()  # outside of inference mode, like the batches that are staged: another kind of tensor
         start = time.perf_counter()
         # Not by `options`: dynamo reads it too, and only here, and else leaves inductor no constants to freeze.
         frozen = torch._inductor.config.patch(freezing=self._options["freezing"] == "on")
-        with torch.inference_mode(), frozen:
-            self._run(batch)
+        replayed = self.device_slots is not None and mode in _GRAPH_MODES
+        with self._place.at(0), frozen:
+            for _ in range(_GRAPH_CALLS if replayed else 1):
+                self._run(batch)
+        self._place.wait(0)
         seconds = time.perf_counter() - start
         self.compilation = Compilation(seconds, _found_in_cache(counters["inductor"]))
         self._graphs = {
@@ -134,24 +168,41 @@ class CompiledTorchSession(TorchSession):
         torch._dynamo.config.error_on_recompile = True
 
     def evidence(self) -> Evidence:
-        """Profile one request: what each product was called with, and whether inductor's code called it."""
+        """Profile one request: what each product was called with, and whether inductor's code called it.
+
+        On a GPU a product may be a kernel that inductor generated, or part of a graph that is replayed: neither is a
+        call that a profile has shapes of. Where any is missing, the evidence is of what inductor was given: the whole
+        network in one graph, without a break, and nothing else can run.
+        """
         import torch
         from torch._inductor.utils import parallel_num_threads
         from torch.profiler import ProfilerActivity, profile
 
         batch = self._any_batch()
-        with torch.inference_mode(), profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiler:
+        with self._place.at(0), profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiler:
             self._run(batch)
+        self._place.wait(0)
         products = list(_outermost_products(profiler.events()))
-        layers = tuple(_layer_evidence(event, index) for index, event in enumerate(products))
-        return Evidence(
-            device=str(batch.device),
-            threads=max(torch.get_num_threads(), parallel_num_threads()) * self.slots,
+        layers = tuple(_layer_evidence(event, index, batch.device.type) for index, event in enumerate(products))
+        compiled = 1 if self.device_slots else parallel_num_threads()
+        seen = Evidence(
+            device=named(batch.device),
+            threads=max(torch.get_num_threads(), compiled) * self._place.shares,
             batch_size=_batch_size([_data_shape(event) for event in products]),
             layers=layers,
             placements=_placements(layers),
             flags={**self._flags(), **self._graphs},
         )
+        return self._with_unseen(seen) if self.device_slots else seen
+
+    def _with_unseen(self, seen: Evidence) -> Evidence:
+        """Take the products from what inductor was given where a profile has not all of them."""
+        given = self._dispatched()
+        if sum(layer.macs for layer in seen.layers) >= sum(layer.macs for layer in given.layers):
+            return seen
+        layers = tuple(replace(layer, placement="inductor") for layer in given.layers)
+        flags = {**seen.flags, "products_seen": "as given to inductor"}
+        return replace(seen, batch_size=given.batch_size, layers=layers, placements=_placements(layers), flags=flags)
 
     def layer_times(self, run: Callable[[], None], requests: int) -> tuple[LayerTime, ...]:
         """Profile the requests: products by their calls; what inductor generated beside them is one operation.
@@ -218,7 +269,7 @@ def _called(event: Any) -> Iterator[Any]:
 
 
 def _product_time(index: int, calls: tuple[Any, ...]) -> LayerTime:
-    evidence = _layer_evidence(calls[0], index)
+    evidence = _layer_evidence(calls[0], index, "cpu")
     return LayerTime(
         name=evidence.name,
         operation=evidence.operation,
@@ -254,11 +305,12 @@ def _batch_size(shapes: list[list[int]]) -> int:
     return found.pop() if len(found) == 1 else 0
 
 
-def _layer_evidence(event: Any, index: int) -> LayerEvidence:
+def _layer_evidence(event: Any, index: int, device_type: str) -> LayerEvidence:
     places = _PRODUCTS[event.name]
     data, weights = (event.input_shapes[place] for place in places)
     types = {event.input_dtypes[place] for place in places}
-    precisions = sorted(_PRECISION_NAMES.get(name, name) for name in types)
+    names = _PRECISION_NAMES | {"float": fp32_means(device_type, "convolution" in event.name)}
+    precisions = sorted(names.get(name, name) for name in types)
     compiled = any(caller.name.startswith(_COMPILED_CALL) for caller in _callers(event))
     return LayerEvidence(
         name=f"{event.name}[{index}]",

@@ -1,10 +1,15 @@
-"""PyTorch in eager mode on the CPU: opens a weights artefact and builds the module from its spec."""
+"""PyTorch in eager mode: opens a weights artefact and builds the module from its spec.
+
+Options beside `memory_format`, both on a CUDA device alone:
+
+    cudnn_benchmark   cuDNN times its algorithms for every convolution before the first request is over
+    cuda_graph        a request is captured when the session opens, and replayed by one call from then on
+"""
 
 from __future__ import annotations
 
 import math
 import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -14,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggbench.artefacts.artefact import Artefact
+from vggbench.backends import cuda_slots
 from vggbench.backends.base import (
     Available,
     Evidence,
@@ -26,7 +32,10 @@ from vggbench.backends.base import (
     TensorSpec,
     Unavailable,
 )
+from vggbench.backends.cuda_device import named, native_on, unusable
+from vggbench.backends.torch_places import CudaPlace, HostPlace, Place, Run
 from vggbench.backends.torch_precision import fp32_means, read_switches, set_switches
+from vggbench.backends.torch_watch import ModuleWatch
 from vggbench.environment.cpu import has_arithmetic
 from vggbench.models.spec import ModelSpec
 
@@ -44,20 +53,28 @@ class TorchBackend:
 
     name = "torch"
     artefact_kind = "weights"
-    option_values: Mapping[str, tuple[str, ...]] = {"memory_format": ("contiguous", "channels_last")}
+    devices = ("cpu", "cuda")
+    option_values: Mapping[str, tuple[str, ...]] = {
+        "memory_format": ("contiguous", "channels_last"),
+        "cudnn_benchmark": ("", "on"),
+        "cuda_graph": ("", "on"),
+    }
+    cuda_options: Mapping[str, tuple[str, ...]] = {"cudnn_benchmark": ("on",), "cuda_graph": ("on",)}
 
     def availability(self, device: str) -> Available | Unavailable:
-        """Import torch and say its version."""
-        if device != "cpu":
-            return Unavailable(f"torch is measured on the CPU only, not on {device}", "use --device cpu")
-        try:
-            import torch
-        except (ImportError, OSError) as error:
-            return Unavailable(f"torch cannot be imported: {error}", "pip install 'torch>=2.11'")
+        """Import torch and say its version, or why it cannot compute on the device."""
+        missing = unusable(device)
+        if missing is not None:
+            return missing
+        import torch
+
         return Available(str(torch.__version__))
 
-    def supports(self, precision: str, device: str) -> Support:  # noqa: ARG002 - the CPU is the only device
-        """Say no to a short type where oneDNN has no native instructions for it."""
+    def supports(self, precision: str, device: str) -> Support:
+        """Say no to a short type where oneDNN has no native instructions for it, or a GPU none at all."""
+        if device != "cpu":
+            known = precision in ("fp32", "tf32", "fp16", "bf16")
+            return native_on(precision, device) if known else Support(False, f"PyTorch has no {precision} convolution")
         if precision == "fp32":
             return Support(True)
         if precision in ("fp16", "bf16"):
@@ -75,7 +92,7 @@ class TorchBackend:
         self,
         artefact: Artefact,
         *,
-        device: str,  # noqa: ARG002 - availability refused all but the CPU
+        device: str,
         precision: str,
         batch_size: int,
         threads: int,
@@ -83,7 +100,8 @@ class TorchBackend:
         options: Options,
     ) -> TorchSession:
         """Load the weights file into the module; short types cast convolutions and linear layers once, here."""
-        return TorchSession(load_network(artefact, precision, options), batch_size, threads, in_flight)
+        network = load_network(artefact, precision, options, device)
+        return TorchSession(network, batch_size, threads, in_flight, options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +110,7 @@ class Network:
 
     Attributes:
         outputs: values that the module makes of an image; None for the spec's classes.
+        device: where the module is, as cells call it.
     """
 
     module: Any
@@ -99,6 +118,7 @@ class Network:
     dtype: torch.dtype
     memory_format: torch.memory_format
     outputs: int | None = None
+    device: str = "cpu"
 
     def __call__(self, batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return the fp32 logits of an fp32 NCHW batch, and the probabilities where the spec asks for them."""
@@ -107,13 +127,13 @@ class Network:
         return (logits, logits.softmax(dim=1)) if self.spec.outputs == "probabilities" else (logits,)
 
 
-def load_network(artefact: Artefact, precision: str, options: Options) -> Network:
+def load_network(artefact: Artefact, precision: str, options: Options, device: str = "cpu") -> Network:
     """Load the weights file into the module, and set the process's switches; short types are cast once, here."""
     import torch
 
     from vggbench.models.weights import load_module
 
-    set_switches(precision)
+    set_switches(precision, cudnn_benchmark=options.get("cudnn_benchmark") == "on")
     spec = ModelSpec.from_json(artefact.spec)
     module, outputs = _until(load_module(spec, artefact.path), options.get(UNTIL, ""))
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
@@ -122,7 +142,9 @@ def load_network(artefact: Artefact, precision: str, options: Options) -> Networ
     channels_last = options.get("memory_format") == "channels_last"
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
     module = module.to(memory_format=memory_format) if channels_last else module
-    return Network(module, spec, dtype, memory_format, outputs)
+    if device != "cpu":
+        module = module.to(cuda_slots.torch_device(device))
+    return Network(module, spec, dtype, memory_format, outputs, device)
 
 
 def _until(module: VGG, last: str) -> tuple[torch.nn.Module, int | None]:
@@ -155,28 +177,39 @@ def _cast_products(module: torch.nn.Module, dtype: torch.dtype) -> None:
 
 
 class TorchSession(SessionContext):
-    """One network; inputs are views of the caller's arrays."""
+    """One network, on the host or on a CUDA device."""
 
-    timeline = "host"
-
-    def __init__(self, network: Network, batch_size: int, threads: int, in_flight: int) -> None:
+    def __init__(
+        self, network: Network, batch_size: int, threads: int, in_flight: int, options: Options | None = None
+    ) -> None:
         spec = network.spec
         self.slots = in_flight
         self.input_spec = TensorSpec("input", "float32", (batch_size, 3, spec.input_size, spec.input_size))
         self.output_spec = TensorSpec("logits", "float32", (batch_size, network.outputs or spec.num_classes))
         self._network: Network | None = network
-        self._run: Callable[[torch.Tensor], tuple[torch.Tensor, ...]] = network
-        self._inputs: list[torch.Tensor | None] = [None] * in_flight
-        self._outputs: list[torch.Tensor | None] = [None] * in_flight
-        self._threads = max(1, threads // in_flight)  # all slots together use no more than asked
+        self._options = options or {}
+        self._run: Run = network
+        self._place: Place = self._make_place(network.device)
+        self.timeline = self._place.timeline
+        self.device_slots = self._place.device_slots
+        self._threads = max(1, threads // self._place.shares)  # all slots together use no more than asked
         self._thread = threading.local()
         self._once_a_thread()
+        self._prepare()
+
+    def _make_place(self, device: str) -> Place:
+        if device == "cpu":
+            return HostPlace(self.slots)
+        return CudaPlace(device, self.slots, self.input_spec.shape, self.output_spec.shape)
+
+    def _prepare(self) -> None:
+        """Capture a request of each slot, where that was asked for; the first requests are then over."""
+        if self._options.get("cuda_graph") == "on" and isinstance(self._place, CudaPlace):
+            self._place.capture(self._run)
 
     def stage(self, slot: int, batch: NDArray[np.float32]) -> None:
-        """View the array as a tensor."""
-        import torch
-
-        self._inputs[slot] = torch.from_numpy(batch)
+        """Put the batch where the network reads it."""
+        self._place.stage(slot, batch)
 
     def _once_a_thread(self) -> None:
         """Prepare the calling thread before its first request."""
@@ -191,39 +224,39 @@ class TorchSession(SessionContext):
         torch.set_num_threads(self._threads)
 
     def enqueue(self, slot: int) -> None:
-        """Run the forward pass to its end."""
-        import torch
-
+        """Run the forward pass, to its end on the host."""
         self._once_a_thread()
-        staged = self._inputs[slot]
-        assert staged is not None, "stage comes before enqueue"
-        with torch.inference_mode():
-            self._outputs[slot] = self._run(staged)[0]
+        self._place.request(slot, self._run)
 
     def wait(self, slot: int) -> None:
-        """Return at once: the forward pass is over."""
+        """Block until the logits are there."""
+        self._place.wait(slot)
 
     def fetch(self, slot: int) -> NDArray[np.float32]:
         """Return the logits as a copy."""
-        logits = self._outputs[slot]
-        assert logits is not None, "enqueue comes before fetch"
-        return np.array(logits.numpy(), dtype=np.float32)
+        return self._place.fetch(slot)
 
     def evidence(self) -> Evidence:
         """Run one forward pass and record what each product was dispatched with."""
+        return self._dispatched()
+
+    def _dispatched(self) -> Evidence:
+        """Say what torch dispatches for the network as it is, compiled or not."""
         import torch
 
+        assert self._network is not None, "the session is open"
         layers: list[LayerEvidence] = []
         batches: list[int] = []
         batch = self._any_batch()
-        with _recording(layers, batches), torch.inference_mode():
-            self._run(batch)
+        with _recording(layers, batches), self._place.at(0):
+            self._network(batch)
+        self._place.wait(0)
         return Evidence(
-            device=str(batch.device),
-            threads=torch.get_num_threads() * self.slots,
+            device=named(batch.device),
+            threads=torch.get_num_threads() * self._place.shares,
             batch_size=batches[0] if len(set(batches)) == 1 else 0,
             layers=tuple(layers),
-            placements={str(batch.device): len(layers)},
+            placements={named(batch.device): len(layers)},
             flags=self._flags(),
         )
 
@@ -231,7 +264,7 @@ class TorchSession(SessionContext):
         """Return the first slot's staged batch, zeros if there is none."""
         import torch
 
-        staged = self._inputs[0]
+        staged = self._place.batch(0)
         return staged if staged is not None else torch.zeros(self.input_spec.shape)
 
     def _flags(self) -> dict[str, str]:
@@ -252,72 +285,10 @@ class TorchSession(SessionContext):
         return watch.layer_times()
 
     def close(self) -> None:
-        """Drop the network."""
+        """Drop the network, and what memory it has on a device."""
         self._network = None
         self._run = _closed
-
-
-class ModuleWatch:
-    """Stopwatches around the modules of a network that have no others in them, each of which runs once a request.
-
-    Hooks rather than torch's profiler, which knows operators and not whose they are. Where work is queued on a device,
-    each module waits for its end: exact for the module, and slower for the request.
-    """
-
-    def __init__(self, network: torch.nn.Module) -> None:
-        self._modules = [(name, layer) for name, layer in network.named_modules() if not any(layer.children())]
-        self._started_ns = 0
-        self._found: dict[str, tuple[list[int], int]] = {name: ([], 0) for name, _ in self._modules}
-        self._hooks: list[Any] = []
-
-    def __enter__(self) -> ModuleWatch:
-        for name, layer in self._modules:
-            self._hooks.append(layer.register_forward_pre_hook(self._start))
-            self._hooks.append(layer.register_forward_hook(self._stopper(name)))
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        for hook in self._hooks:
-            hook.remove()
-
-    def _start(self, _layer: Any, inputs: tuple[torch.Tensor, ...]) -> None:
-        _finish(inputs[0])
-        self._started_ns = time.perf_counter_ns()
-
-    def _stopper(self, name: str) -> Callable[[Any, Any, torch.Tensor], None]:
-        def stop(_layer: Any, _inputs: Any, output: torch.Tensor) -> None:
-            _finish(output)
-            self._found[name][0].append(time.perf_counter_ns() - self._started_ns)
-            self._found[name] = self._found[name][0], output.numel()
-
-        return stop
-
-    def layer_times(self) -> tuple[LayerTime, ...]:
-        """Return the modules that have run, in the network's order."""
-        import torch
-
-        times = []
-        for name, layer in self._modules:
-            samples, outputs = self._found[name]
-            product = isinstance(layer, (torch.nn.Conv2d, torch.nn.Linear))
-            times.append(
-                LayerTime(
-                    name=name,
-                    operation=type(layer).__name__,
-                    macs=outputs * math.prod(layer.weight.shape[1:]) if product else 0,
-                    weights=layer.weight.numel() if product else 0,
-                    samples_ns=tuple(samples),
-                )
-            )
-        return tuple(found for found in times if found.samples_ns)
-
-
-def _finish(tensor: torch.Tensor) -> None:
-    """Wait for a device that works through a queue."""
-    import torch
-
-    if tensor.device.type != "cpu":
-        torch.accelerator.synchronize()
+        self._place.close()
 
 
 def _closed(_batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -357,7 +328,7 @@ def _layer_evidence(name: str, index: int, args: tuple[Any, ...], result: torch.
         name=f"{name}[{index}]",
         operation=name,
         precision=types.pop() if len(types) == 1 else "+".join(sorted(types)),
-        placement=str(result.device),
+        placement=named(result.device),
         macs=result.numel() * int(per_output),
     )
 

@@ -12,8 +12,11 @@ import os
 from typing import Any
 
 
-def set_switches(precision: str) -> None:
-    """Let fp32 be fp32, products of short types be summed in fp32, and tf32 be allowed where it is asked for."""
+def set_switches(precision: str, *, cudnn_benchmark: bool = False) -> None:
+    """Let fp32 be fp32, products of short types be summed in fp32, and tf32 be allowed where it is asked for.
+
+    How cuDNN finds its algorithms changes no precision, and is the process's likewise.
+    """
     import torch
 
     tf32 = precision == "tf32"
@@ -28,6 +31,7 @@ def set_switches(precision: str) -> None:
     products.allow_fp16_reduced_precision_reduction = False
     products.allow_bf16_reduced_precision_reduction = False
     products.allow_fp16_accumulation = False
+    torch.backends.cudnn.benchmark = cudnn_benchmark
 
 
 def read_switches() -> dict[str, str]:
@@ -42,6 +46,8 @@ def read_switches() -> dict[str, str]:
         "cuda_fp16_reduction": str(products.allow_fp16_reduced_precision_reduction),
         "cuda_bf16_reduction": str(products.allow_bf16_reduced_precision_reduction),
         "cuda_fp16_accumulation": str(products.allow_fp16_accumulation),
+        "cudnn_benchmark": "on" if torch.backends.cudnn.benchmark else "off",
+        "nvidia_tf32_override": os.environ.get("NVIDIA_TF32_OVERRIDE", ""),
         "onednn_fpmath_mode": onednn_fpmath_mode(),
         "mkldnn": str(torch.backends.mkldnn.enabled),
     }

@@ -7,7 +7,7 @@ doctor down.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from vggbench.environment import Environment, Hardware, NoiseSource
     from vggbench.measure.client import BackendProbe
 
-# Backends run on the CPU alone so far.
-DEVICE = "cpu"
 # Columns before a line's text: the longest label and two spaces.
 LABEL_WIDTH = 20
 
@@ -33,27 +31,37 @@ def doctor(
     """
     from vggbench.artefacts import tensorrt_libraries
     from vggbench.environment import collect
+    from vggbench.environment.gpus import are_hidden, seen_gpus
     from vggbench.errors import NothingToJudge
     from vggbench.measure.client import probe_all
 
     # Noise is read first: the probes are noise themselves.
     environment = collect()
-    probes, builders = probe_all(DEVICE), tensorrt_libraries.examine()
+    probes, builders = probe_all("cpu"), tensorrt_libraries.examine()
+    on_gpu = probe_all("cuda") if seen_gpus() is not None and not are_hidden() else []
     if json_output:
         found = {"backends": [asdict(probe) for probe in probes], "tensorrt": [asdict(one) for one in builders]}
+        found["backends_on_gpu"] = [asdict(probe) for probe in on_gpu]
         typer.echo(json.dumps(environment.to_json() | found, indent=2))
     else:
-        typer.echo("\n".join(_lines(environment, probes, builders)))
-    if not any(probe.available for probe in probes):
+        typer.echo("\n".join(_lines(environment, probes, on_gpu, builders)))
+    if not any(probe.available for probe in [*probes, *on_gpu]):
         raise NothingToJudge(
             "no backend can be used on this machine; install one of those that `vggbench doctor` lists"
         )
 
 
-def _lines(environment: Environment, probes: Iterable[BackendProbe], builders: Iterable[Examined]) -> Iterator[str]:
+def _lines(
+    environment: Environment,
+    probes: Iterable[BackendProbe],
+    on_gpu: Sequence[BackendProbe],
+    builders: Iterable[Examined],
+) -> Iterator[str]:
     yield from _section("Hardware", _hardware(environment.hardware))
     yield from _section("Software", _software(environment))
     yield from _section("Backends", (line for probe in probes for line in _backend(probe)))
+    if on_gpu:
+        yield from _section("Backends on the GPU", (line for probe in on_gpu for line in _backend(probe)))
     yield from _section("TensorRT", (line for builder in builders for line in _builder(builder)))
     yield from _section("Noise", _noise(environment))
     if environment.distribution_conflicts:

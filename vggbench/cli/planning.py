@@ -46,8 +46,8 @@ BackendsOption = Annotated[
     typer.Option(
         "--backend",
         metavar="NAME[:OPTION=VALUE]",
-        help="torch, torch-compile, onnxruntime, openvino; torch:memory_format=channels_last sets an option. "
-        "Repeatable, and a,b,c. Without it, all that work here but torch-compile.",
+        help="torch, torch-compile, onnxruntime, onnxruntime-tensorrt, openvino; torch:memory_format=channels_last "
+        "sets an option. Repeatable, and a,b,c. Without it, all that work on the device; on a CPU not torch-compile.",
         show_default=False,
         rich_help_panel=_CELLS,
     ),
@@ -57,8 +57,8 @@ PrecisionsOption = Annotated[
     typer.Option(
         "--precision",
         metavar="NAME",
-        help="fp32, tf32, fp16, bf16, int8, fp8. Repeatable, and a,b,c. Without it, those of fp32, bf16 and int8 that "
-        "backend and device do natively.",
+        help="fp32, tf32, fp16, bf16, int8, fp8. Repeatable, and a,b,c. Without it, those of fp32, bf16 and int8, on a "
+        "GPU of fp32, tf32, fp16 and int8, that backend and device do natively.",
         show_default=False,
         rich_help_panel=_CELLS,
     ),
@@ -75,7 +75,13 @@ BatchSizesOption = Annotated[
 ]
 DeviceOption = Annotated[
     str | None,
-    typer.Option("--device", metavar="NAME", help="cpu, the one so far.", show_default=False, rich_help_panel=_CELLS),
+    typer.Option(
+        "--device",
+        metavar="NAME",
+        help="cpu, cuda, or cuda:1 and so on; without it, a GPU where there is one.",
+        show_default=False,
+        rich_help_panel=_CELLS,
+    ),
 ]
 ThreadsOption = Annotated[
     int | None,
@@ -133,8 +139,7 @@ class CellChoice:
         """Return the cells, and the versions of the backends in them."""
         from vggbench.plan import find_cells, selection
 
-        devices = (self.device, file.device if file else None, "cpu")
-        device = next(name for name in devices if name is not None)
+        device = self.device if self.device is not None else (file.device if file else None)
         threads = self.threads if self.threads is not None else (file.threads if file else None)
         selections = file.cells if file else [selection(self.chosen)]
         return find_cells(selections, device=device, threads=threads)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import platform
 from pathlib import Path
 
-from vggbench.environment import cpu, judgement, noise, software
+from vggbench.environment import cpu, gpus, judgement, noise, software
 from vggbench.environment.cgroup import read_limits
 from vggbench.environment.records import Environment, Hardware, NoiseSource, System
 
@@ -38,12 +38,10 @@ def noise_sources() -> list[NoiseSource]:
 
 def device_name(device: str) -> str:
     """Return the model name of `cpu`, `cuda` or `cuda:1`; '' for a device this system does not list."""
-    kind, _, index = device.partition(":")
-    if kind == "cpu":
+    found = gpus.canonical_device(device)
+    if found == "cpu":
         return cpu.cpu_model()
-    position = index or "0"
-    gpus = software.gpu_names() if kind == "cuda" and position.isdecimal() else ()
-    return gpus[int(position)] if gpus and int(position) < len(gpus) else ""
+    return gpus.gpu_name(found) if found else ""
 
 
 def read_hardware(root: Path = ROOT) -> Hardware:

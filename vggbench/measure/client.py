@@ -15,7 +15,7 @@ from typing import IO, Any, Self
 
 from vggbench.artefacts.child_process import hand_on, how_it_ended, kill_group
 from vggbench.backends.base import PRECISIONS
-from vggbench.backends.registry import REAL_BACKENDS
+from vggbench.backends.registry import REAL_BACKENDS, runs_on
 from vggbench.errors import CellError
 from vggbench.measure.worker import PROTOCOL
 
@@ -196,5 +196,5 @@ def probe(name: str, device: str) -> BackendProbe:
 
 
 def probe_all(device: str) -> list[BackendProbe]:
-    """Probe every real backend, in the registry's order."""
-    return [probe(name, device) for name in REAL_BACKENDS]
+    """Probe every real backend that is for the device, in the registry's order."""
+    return [probe(name, device) for name in REAL_BACKENDS if runs_on(name, device)]

@@ -5,11 +5,10 @@ Where the library or a GPU is missing, nothing is known, which is no error.
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
+
+from vggbench.environment.gpus import asked, handle_of
 
 # Bits of `nvmlDeviceGetCurrentClocksEventReasons`, as nvml.h names them, that mean "slower than it could be". Left
 # out are idle (1), clocks that the user has set (2, 100) and those that follow another GPU (10).
@@ -41,32 +40,30 @@ class GpuState:
 
 def read_gpu(device: str) -> GpuState | None:
     """Return the state of `cuda` or `cuda:1`; None for another device, or where NVML is not there."""
-    kind, _, index = device.partition(":")
-    handle = _handle(index or "0") if kind == "cuda" else None
+    handle = handle_of(device)
     if handle is None:
         return None
     import pynvml
 
-    power_mw = _asked(pynvml.nvmlDeviceGetPowerUsage, handle)
-    reasons = _asked(pynvml.nvmlDeviceGetCurrentClocksEventReasons, handle)
+    power_mw = asked(pynvml.nvmlDeviceGetPowerUsage, handle)
+    reasons = asked(pynvml.nvmlDeviceGetCurrentClocksEventReasons, handle)
     return GpuState(
-        sm_clock_mhz=_asked(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_SM),
-        memory_clock_mhz=_asked(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_MEM),
+        sm_clock_mhz=asked(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_SM),
+        memory_clock_mhz=asked(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_MEM),
         power_w=None if power_mw is None else power_mw / 1000,
-        temperature_c=_asked(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU),
+        temperature_c=asked(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU),
         slowdowns=None if reasons is None else tuple(name for bit, name in SLOWDOWNS.items() if reasons & bit),
     )
 
 
 def read_energy_j(device: str) -> float | None:
     """Return the joules that a GPU has used since its driver was loaded; None for another device or without NVML."""
-    kind, _, index = device.partition(":")
-    handle = _handle(index or "0") if kind == "cuda" else None
+    handle = handle_of(device)
     if handle is None:
         return None
     import pynvml
 
-    used_mj = _asked(pynvml.nvmlDeviceGetTotalEnergyConsumption, handle)
+    used_mj = asked(pynvml.nvmlDeviceGetTotalEnergyConsumption, handle)
     return None if used_mj is None else used_mj / 1000
 
 
@@ -79,36 +76,3 @@ def idle_power_w(device: str) -> float | None:
     time.sleep(IDLE_SECONDS)
     after = read_energy_j(device)
     return None if after is None else (after - before) / (time.perf_counter() - start)
-
-
-@cache
-def _handle(index: str) -> Any:
-    """Return NVML's handle, made once a process; None where there is no NVML or no such GPU."""
-    try:
-        import pynvml
-    except ImportError:
-        return None
-    try:
-        pynvml.nvmlInit()
-        name = _nvml_name(index)
-        if name.isdecimal():
-            return pynvml.nvmlDeviceGetHandleByIndex(int(name))
-        return pynvml.nvmlDeviceGetHandleByUUID(name)
-    except pynvml.NVMLError:
-        return None
-
-
-def _nvml_name(index: str) -> str:
-    """Return the index or UUID behind CUDA's index: NVML knows nothing of `CUDA_VISIBLE_DEVICES`."""
-    visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
-    return visible[int(index)] if index.isdecimal() and int(index) < len(visible) else index
-
-
-def _asked(question: Any, *arguments: Any) -> Any:
-    """Return NVML's answer; None where this GPU does not support the question."""
-    import pynvml
-
-    try:
-        return question(*arguments)
-    except pynvml.NVMLError:
-        return None

@@ -29,10 +29,10 @@ class TriedRate:
     compile_cached: bool | None = None
 
 
-def candidates(most: int, threads: int) -> list[int]:
-    """Return 1, 2, 4, ... up to `most` and `most` itself, those that share the threads evenly."""
+def candidates(most: int, threads: int | None) -> list[int]:
+    """Return 1, 2, 4, ... up to `most` and `most` itself, those that share the threads evenly, if there are any."""
     doublings = {1 << power for power in range(most.bit_length())} | {most}
-    return sorted(count for count in doublings if count <= most and threads % count == 0)
+    return sorted(count for count in doublings if count <= most and (threads is None or threads % count == 0))
 
 
 def saturate(request: RoundRequest) -> list[TriedRate]:
@@ -40,7 +40,8 @@ def saturate(request: RoundRequest) -> list[TriedRate]:
     tried: list[TriedRate] = []
     try:
         with WorkerClient(timeout_s=request.timeout_s + request.timing.longest_s) as worker:
-            for count in candidates(request.in_flight, request.threads):
+            shared = request.threads if request.device == "cpu" else None  # on a GPU they only enqueue
+            for count in candidates(request.in_flight, shared):
                 tried.append(_tried(worker, request, count))
                 if len(tried) > 1 and tried[-1].img_s < LEAST_GAIN * tried[-2].img_s:
                     break

@@ -19,11 +19,13 @@ STRICT_FLAGS = {
     "cuda_matmul_fp32_precision": {"ieee"},
     "cuda_conv_fp32_precision": {"ieee"},
     "cuda_rnn_fp32_precision": {"ieee"},
+    "nvidia_tf32_override": {"", "0"},
 }
-# The same of products of short types, which are to be summed in fp32.
-SUMMING_FLAGS = {
+# The same of products of the other types: short ones are to be summed in fp32.
+OTHER_FLAGS = {
     "fp16": {"cuda_fp16_reduction": {"False"}, "cuda_fp16_accumulation": {"False"}},
     "bf16": {"cuda_bf16_reduction": {"False"}},
+    "tf32": {"nvidia_tf32_override": {"", "1"}},  # 0 forbids it whatever a library is told
 }
 
 # From the gravest to none; a row has the gravest that applies.
@@ -122,11 +124,12 @@ def _judge_precision(evidence: Evidence, precision: str, kept_fp32_share: float)
 
 def _judge_flags(evidence: Evidence, precision: str) -> Finding | None:
     """The types of a layer's tensors are what they are also where the library may round its products to less."""
-    strict = STRICT_FLAGS if precision == "fp32" else SUMMING_FLAGS.get(precision, {})
+    strict = STRICT_FLAGS if precision == "fp32" else OTHER_FLAGS.get(precision, {})
     loose = [f"{name}={value}" for name, value in evidence.flags.items() if value not in strict.get(name, {value})]
     if not loose:
         return None
-    text = f"{precision} was asked, but {', '.join(loose)} lets products be less"
+    what = "forbids it" if precision == "tf32" else "lets products be less"
+    text = f"{precision} was asked, but {', '.join(loose)} {what}"
     return Finding("precision_mismatch", f"{text}; unset what sets it")
 
 

@@ -21,31 +21,18 @@ from vggbench.artefacts.quantization import (
     SYNTHETIC,
     Calibration,
 )
-from vggbench.backends.base import DEFAULT_PRECISIONS, PRECISIONS, Backend
-from vggbench.backends.registry import DEFAULT_BACKENDS, check_options, find_backend
+from vggbench.backends.base import PRECISIONS, Backend, default_precisions
+from vggbench.backends.registry import check_options, default_backends, find_backend
 from vggbench.errors import NothingToJudge, RequestError
 from vggbench.models.network_file import Network, NetworkFile
 from vggbench.plan.cells import LARGEST_BATCH, MOST_IN_FLIGHT, Cell
+from vggbench.plan.devices import Probe as Usable
+from vggbench.plan.devices import choose_device
 from vggbench.plan.selections import Selection
 
 
-class Probe(Protocol):
+class Probe(Usable, Protocol):
     """What is known of a backend on this machine; `measure.client.BackendProbe` is one."""
-
-    @property
-    def available(self) -> bool:
-        """Say whether the library can be used."""
-        ...
-
-    @property
-    def reason(self) -> str:
-        """Return why not."""
-        ...
-
-    @property
-    def remedy(self) -> str:
-        """Return what to do about it."""
-        ...
 
     @property
     def precisions(self) -> Mapping[str, str]:
@@ -58,14 +45,14 @@ def expand(
 ) -> tuple[Cell, ...]:
     """Return the cells of all selections, each once, in their order.
 
-    Backends that are not named are the default ones that are available; precisions that are not named are those of
-    `DEFAULT_PRECISIONS` that are native to backend and device. What is named and not there is an error (backend) or an
+    Backends that are not named are the device's default ones that are available; precisions that are not named are its
+    default ones that are native to backend and device. What is named and not there is an error (backend) or an
     unsupported cell (precision). An option of the export belongs to the cells whose file it decides; `RequestError` if
     there are none.
     """
     cells: dict[str, Cell] = {}
     # All of them before the first probe, which takes seconds.
-    checked = [(selection, _checked_specs(selection), _calibration(selection)) for selection in selections]
+    checked = [(selection, _checked_specs(selection), _calibration(selection, device)) for selection in selections]
     for selection, specs, calibration in checked:
         found = list(_expand_one(selection, specs, calibration, device, threads, probe))
         _check_effect(selection, found)
@@ -76,23 +63,22 @@ def expand(
 
 
 def find_cells(
-    selections: Iterable[Selection], *, device: str, threads: int | None
+    selections: Sequence[Selection], *, device: str | None, threads: int | None
 ) -> tuple[tuple[Cell, ...], dict[str, str]]:
-    """Probe this machine's backends and return the cells, and the versions of the backends in them."""
+    """Probe this machine's backends and return the cells, and the versions of the backends in them.
+
+    Without a device it is a GPU where there is one, as `choose_device` says.
+    """
     from vggbench.environment import default_threads
     from vggbench.measure.client import probe
 
-    _check_device(device)
     chosen_threads = default_threads() if threads is None else threads
     _check_threads(chosen_threads)
-    probed = cache(lambda name: probe(name, device))
-    cells = expand(selections, device=device, threads=chosen_threads, probe=probed)
-    return cells, {name: probed(name).version for name in sorted({cell.backend for cell in cells})}
-
-
-def _check_device(device: str) -> None:
-    if device != "cpu":
-        raise RequestError(f"device {device!r} cannot be measured: backends run on the CPU so far; use cpu")
+    probed = cache(probe)
+    named = [parse_backend(text)[0] for selection in selections for text in selection.backend]
+    chosen = choose_device(device, named, probed)
+    cells = expand(selections, device=chosen, threads=chosen_threads, probe=lambda name: probed(name, chosen))
+    return cells, {name: probed(name, chosen).version for name in sorted({cell.backend for cell in cells})}
 
 
 def _check_threads(threads: int) -> None:
@@ -138,14 +124,18 @@ def _check_effect(selection: Selection, cells: Sequence[Cell]) -> None:
         )
 
 
-def _calibration(selection: Selection) -> Calibration:
+def _calibration(selection: Selection, device: str) -> Calibration:
     """Return what int8 and fp8 files are calibrated with: synthetic images where they, or no precisions, are named.
 
     `RequestError` where such a precision is asked for by name and nothing is said of images, and for images that are
     not there.
     """
     where, names = selection.calibration, [name for name in selection.precision if name in QUANTIZED_PRECISIONS]
-    if where is None and names and any(_opens_onnx(backend) for backend in selection.backend or DEFAULT_BACKENDS):
+    if (
+        where is None
+        and names
+        and any(_opens_onnx(backend) for backend in selection.backend or default_backends(device))
+    ):
         raise RequestError(NO_CALIBRATION.format(precision=names[0]))
     method = DEFAULT_METHOD if selection.calibration_method is None else selection.calibration_method
     return choose_calibration(SYNTHETIC if where is None else where, method)
@@ -169,7 +159,7 @@ def _expand_one(
     threads: int,
     probe: Callable[[str], Probe],
 ) -> Iterable[Cell]:
-    openable = [name for name in DEFAULT_BACKENDS if any(not _closed(name, spec) for spec in specs)]
+    openable = [name for name in default_backends(device) if any(not _closed(name, spec) for spec in specs)]
     backends = selection.backend or openable
     usable = list(_backends(backends, device, probe, asked=bool(selection.backend)))
     for spec, (backend, options, known) in product(specs, usable):
@@ -177,7 +167,7 @@ def _expand_one(
         if closed and not selection.backend:
             continue
         unsupported: dict[str, str] = {name: closed or _unsupported(name, spec, known, backend) for name in PRECISIONS}
-        native = [precision for precision in DEFAULT_PRECISIONS if not unsupported[precision]]
+        native = [precision for precision in default_precisions(device) if not unsupported[precision]]
         for precision, size in product(selection.precision or native, selection.batch_sizes(spec)):
             yield Cell(
                 spec=spec,
@@ -187,7 +177,7 @@ def _expand_one(
                 device=device,
                 batch_size=size,
                 threads=threads,
-                in_flight=_in_flight(threads),
+                in_flight=_in_flight(threads, device),
                 unsupported=unsupported[precision],
                 export_options=_export_options(selection, calibration, find_backend(backend), precision, options),
             )
@@ -219,8 +209,10 @@ def _closed(backend: str, spec: Network) -> str:
     return f"{backend} opens no ONNX file; measure it with onnxruntime or openvino"
 
 
-def _in_flight(threads: int) -> int:
-    """Return the most requests in flight that share the threads evenly: no backend then has more of them in use."""
+def _in_flight(threads: int, device: str) -> int:
+    """Return the most requests in flight; on a CPU they share the threads evenly: no backend then has more in use."""
+    if device != "cpu":
+        return MOST_IN_FLIGHT
     return max(count for count in range(1, MOST_IN_FLIGHT + 1) if threads % count == 0)
 
 
@@ -228,7 +220,7 @@ def _backends(
     names: Sequence[str], device: str, probe: Callable[[str], Probe], *, asked: bool
 ) -> Iterable[tuple[str, dict[str, str], Probe]]:
     parsed = [parse_backend(text) for text in names]
-    named = [(name, check_options(find_backend(name), options)) for name, options in parsed]
+    named = [(name, check_options(find_backend(name), options, device)) for name, options in parsed]
     for name, options in named:
         known = probe(name)
         if known.available:
