@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 CYCLES_PER_NS = 2  # of the stand-in's multiprocessors
+ALLOCATED_BYTES = 3 << 20  # what its allocator says
 
 
 class Host:
@@ -111,6 +112,8 @@ def install(patch: pytest.MonkeyPatch, *, scripted: bool = False) -> CudaStandIn
         "Event": lambda **_options: Event(machine.host),
         "stream": machine.stream,
         "_sleep": machine.sleep,
+        "reset_peak_memory_stats": lambda _device: None,
+        "max_memory_allocated": lambda _device: ALLOCATED_BYTES,
     }
     for name, call in calls.items():
         patch.setattr(torch.cuda, name, call)

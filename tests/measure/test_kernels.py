@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests import cuda_stand_in
 from tests.fakes import InlineWorker
+from vggbench.backends import torch_precision
 from vggbench.backends.base import Unavailable
 from vggbench.backends.registry import find_backend
-from vggbench.measure import ceilings, kernels
+from vggbench.measure import ceilings, gpu_kernels, kernels
 from vggbench.measure.kernels import Kernel, make_kernel, repeat
 from vggbench.measure.product_models import DATA_SCALE, DATA_ZERO, WEIGHT_SCALE, in_eight_bits
 
@@ -93,3 +95,45 @@ def test_a_library_that_is_missing_has_none_and_the_others_have(tiny: None, monk
     monkeypatch.setattr(ceilings, "LIBRARIES", ("torch", "abacus"))
     found = ceilings.measure_ceilings(device="cpu", threads=1, precisions=["fp32"], seconds=0)
     assert {ceiling.library for ceiling in found} == {"numpy", "torch"}
+
+
+def test_a_gpus_kernels_are_the_same_products_at_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the stand-in of torch's CUDA calls, which computes on the CPU."""
+    torch = pytest.importorskip("torch")
+    machine = cuda_stand_in.install(monkeypatch)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _device: machine.make_stream())
+    for name, value in {"GEMM_SIDE": 16, "IMAGES": 2, "CHANNELS": 4, "SIDE": 6, "COPY_BYTES": 1 << 12}.items():
+        monkeypatch.setattr(gpu_kernels, name, value)
+    found = {kernel: make_kernel("torch", kernel, "fp32", "cuda:1", 1) for kernel in ("gemm", "convolution", "copy")}
+    assert {kernel: tuple(made.run().shape) for kernel, made in found.items()} == {
+        "gemm": (16, 16),
+        "convolution": (2, 4, 6, 6),
+        "copy": (1 << 10,),
+    }
+    works = {kernel: made.work for kernel, made in found.items()}
+    assert works == {"gemm": 2 * 16**3, "convolution": 2 * 2 * 4 * 4 * 9 * 36, "copy": 2 << 12}
+    assert torch.backends.cudnn.conv.fp32_precision == "ieee"
+    make_kernel("torch", "gemm", "tf32", "cuda", 1)
+    assert torch.backends.cudnn.conv.fp32_precision == "tf32"
+    torch_precision.set_switches("fp32")
+
+
+def test_a_gpus_ceilings_are_torchs(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str, str, str]] = []
+
+    class Worker(InlineWorker):
+        def call(self, command: str, **arguments: Any) -> dict[str, Any]:
+            if command == "probe":
+                return {"precisions": dict.fromkeys(arguments["precisions"], "")}
+            asked.append(tuple(arguments[name] for name in ("library", "kernel", "precision", "device")))
+            return {"work": 1.0, "samples_ns": [1, 2, 3]}
+
+    monkeypatch.setattr(ceilings, "WorkerClient", Worker)
+    ceilings.measure_ceilings(device="cuda", threads=1, precisions=["int8", "tf32"])
+    assert sorted(asked) == sorted(
+        [
+            ("torch", "copy", "", "cuda"),
+            ("torch", "gemm", "tf32", "cuda"),
+            ("torch", "convolution", "tf32", "cuda"),
+        ]
+    )

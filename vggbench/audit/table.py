@@ -35,6 +35,7 @@ _NOT_SETTINGS = {
         "local_response_norm",
         "paper_name",
         "bound_by",
+        "held_back_by",
     ),
     *("notes", "note", "comment", "comments", "reference"),
     *("samples_needed", "in_flight_tried"),

@@ -54,6 +54,7 @@ class CudaSlots:
         self.device = torch_device(device)
         self._input_shape = input_shape
         self._pinned: set[int] = set()
+        reset_peak(self.device)
         self._slots = [self._make_slot(input_shape, output_shape) for _ in range(slots)]
 
     def _make_slot(self, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> _Slot:
@@ -166,6 +167,12 @@ class CudaSlots:
         self.wait(slot)
         return ahead
 
+    def peak_allocated_bytes(self) -> int:
+        """Return the most that torch's allocator had given out since the slots were made, what came before included."""
+        import torch
+
+        return int(torch.cuda.max_memory_allocated(self.device))
+
     def close(self) -> None:
         """Let go of all memory, once nothing works on it any more."""
         for here in self._slots:
@@ -179,6 +186,13 @@ def torch_device(device: str) -> torch.device:
 
     found = torch.device(device)
     return torch.device(found.type, found.index or 0)
+
+
+def reset_peak(device: torch.device) -> None:
+    """Let torch's allocator forget what it has given out before, but for what is in use."""
+    import torch
+
+    torch.cuda.reset_peak_memory_stats(device)
 
 
 def pinned_tensor(shape: tuple[int, ...]) -> torch.Tensor:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from vggbench.measure.client import WorkerClient, WorkerFailure
+from vggbench.measure.gpu_kernels import PRECISIONS as GPU_PRECISIONS
 from vggbench.measure.kernels import PRECISIONS as KERNEL_PRECISIONS
 from vggbench.measure.roofline import BANDWIDTH, COMPUTE, Ceiling
 from vggbench.stats import median
@@ -24,8 +25,9 @@ def measure_ceilings(
 ) -> list[Ceiling]:
     """Return every ceiling that could be measured; a library that is missing, or lacks a precision, has none."""
     products = [{"kernel": kernel, "precision": precision} for precision in precisions for kernel in PRODUCTS]
-    copied = _asked("numpy", [{"kernel": "copy", "precision": ""}], device, threads, seconds)
-    multiplied = [ceiling for library in LIBRARIES for ceiling in _asked(library, products, device, threads, seconds)]
+    copier, libraries = ("numpy", LIBRARIES) if device == "cpu" else ("torch", ("torch",))
+    copied = _asked(copier, [{"kernel": "copy", "precision": ""}], device, threads, seconds)
+    multiplied = [ceiling for library in libraries for ceiling in _asked(library, products, device, threads, seconds)]
     return [*copied, *multiplied]
 
 
@@ -37,7 +39,7 @@ def _asked(
         with WorkerClient() as worker:
             native = _native(worker, library, device, [kernel["precision"] for kernel in kernels])
             for kernel in kernels:
-                if kernel["precision"] in native:
+                if kernel["kernel"] == "copy" or kernel["precision"] in native:
                     found = worker.call(
                         "ceiling", library=library, device=device, threads=threads, seconds=seconds, **kernel
                     )
@@ -49,7 +51,8 @@ def _asked(
 def _native(worker: WorkerClient, library: str, device: str, precisions: Sequence[str]) -> set[str]:
     if library not in LIBRARIES:
         return set(precisions)
-    known = sorted({*precisions} & {*KERNEL_PRECISIONS.get(library, precisions)})
+    products = KERNEL_PRECISIONS.get(library, precisions) if device == "cpu" else GPU_PRECISIONS
+    known = sorted({*precisions} & {*products})
     found = worker.call("probe", backend=library, device=device, precisions=known)
     return {precision for precision, reason in found["precisions"].items() if not reason}
 

@@ -42,6 +42,7 @@ class Conditions:
         energy_j: what the device used, where it has a counter.
         clock_mhz, lowest_clock_mhz: clock of the worker's CPUs right after the block: median and lowest.
         gpu: the GPU right after the block.
+        gpu_before: the same right before it; None in older journals.
     """
 
     wall_s: float
@@ -58,6 +59,7 @@ class Conditions:
     clock_mhz: float | None = None
     lowest_clock_mhz: float | None = None
     gpu: GpuState | None = None
+    gpu_before: GpuState | None = None
 
 
 class Window:
@@ -71,10 +73,11 @@ def observed(device: str, root: Path = _ROOT) -> Iterator[Window]:
     """Read the counters before and after; the difference is in the window afterwards."""
     window = Window()
     watch = _Watch(device, root)
+    gpu_before = read_gpu(device)
     before = watch.read()
     yield window
     after = watch.read()
-    window.conditions = watch.between(before, after)
+    window.conditions = watch.between(before, after, gpu_before)
 
 
 class _Watch:
@@ -105,7 +108,9 @@ class _Watch:
             "wall_s": time.perf_counter(),
         }
 
-    def between(self, before: dict[str, float | None], after: dict[str, float | None]) -> Conditions:
+    def between(
+        self, before: dict[str, float | None], after: dict[str, float | None], gpu_before: GpuState | None
+    ) -> Conditions:
         """Return how far the counters got, and the clocks of this moment."""
         grown: dict[str, Any] = {name: _difference(before[name], after[name]) for name in before}
         clocks = _clocks(self._cpus, self._root)
@@ -115,6 +120,7 @@ class _Watch:
             clock_mhz=median(clocks) if clocks else None,
             lowest_clock_mhz=min(clocks, default=None),
             gpu=read_gpu(self._device),
+            gpu_before=gpu_before,
         )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from vggbench.measure.conditions import Conditions
+from vggbench.measure.gpu_state import GpuState
 from vggbench.measure.validity import Finding
 
 LEAST_JUDGED_S = 1.0  # of CPU time in timed blocks: a hundred ticks of the kernel's accounting, which are 1 % each
@@ -38,6 +39,7 @@ class Disturbance:
         clock_mhz: clock of the worker's CPUs (a GPU's SM clock): median over blocks.
         clock_moved_percent: from the fastest block's clock to the slowest's.
         slowdowns: what NVML says held the GPU's clocks down, each with the number of blocks, and the number of all.
+        gpu_temperature_c: highest at any edge of a block.
     """
 
     other_cpu_percent: float | None = None
@@ -49,6 +51,7 @@ class Disturbance:
     clock_moved_percent: float | None = None
     slowdowns: tuple[tuple[str, int], ...] = ()
     blocks: int = 0
+    gpu_temperature_c: int | None = None
 
 
 def sum_up(blocks: Sequence[Conditions]) -> Disturbance:
@@ -64,7 +67,10 @@ def sum_up(blocks: Sequence[Conditions]) -> Disturbance:
     throttled_s = _total(block.throttled_s for block in blocks)
     switches = _total(block.involuntary_switches for block in blocks)
     clocks = [clock for block in blocks if (clock := _clock(block))]
-    names = [name for block in blocks if block.gpu for name in block.gpu.slowdowns or ()]
+    names = [name for block in blocks for name in _slowdowns(block)]
+    temperatures = [
+        state.temperature_c for block in blocks for state in _states(block) if state.temperature_c is not None
+    ]
     return Disturbance(
         other_cpu_percent=share(_others),
         steal_percent=share(lambda block: block.steal_s),
@@ -75,7 +81,17 @@ def sum_up(blocks: Sequence[Conditions]) -> Disturbance:
         clock_moved_percent=100 * (1 - min(clocks) / max(clocks)) if clocks else None,
         slowdowns=tuple((name, names.count(name)) for name in dict.fromkeys(names)),
         blocks=len(blocks),
+        gpu_temperature_c=max(temperatures, default=None),
     )
+
+
+def _states(block: Conditions) -> list[GpuState]:
+    return [state for state in (block.gpu_before, block.gpu) if state is not None]
+
+
+def _slowdowns(block: Conditions) -> list[str]:
+    """Return what held the clocks down at either edge of a block, each once."""
+    return list(dict.fromkeys(name for state in _states(block) for name in state.slowdowns or ()))
 
 
 def _others(block: Conditions) -> float | None:

@@ -43,13 +43,17 @@ class Kernel:
 
 def make_kernel(library: str, kernel: str, precision: str, device: str, threads: int) -> Kernel:
     """Return a kernel of a library; raises what the library raises, `ValueError` for one that nobody knows."""
+    if device != "cpu":
+        from vggbench.measure.gpu_kernels import gpu_kernel
+
+        return Kernel(*gpu_kernel(kernel, precision, device))
     if kernel == "copy":
         return _copy(threads)
     makers = {"torch": _torch_kernel, "onnxruntime": _onnxruntime_kernel, "openvino": _openvino_kernel}
     if library not in makers or kernel not in {"gemm", "convolution"}:
         raise ValueError(f"there is no {kernel} through {library}")
     flops = 2.0 * GEMM_SIDE**3 if kernel == "gemm" else 2.0 * CHANNELS**2 * 9 * SIDE**2
-    return Kernel(makers[library](kernel, precision, device, threads), flops)
+    return Kernel(makers[library](kernel, precision, threads), flops)
 
 
 def repeat(kernel: Kernel, seconds: float) -> list[int]:
@@ -76,21 +80,18 @@ def _operands(kernel: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     return data, weights
 
 
-def _torch_kernel(kernel: str, precision: str, device: str, threads: int) -> Run:
+def _torch_kernel(kernel: str, precision: str, threads: int) -> Run:
     import torch
 
     torch.set_num_threads(threads)
     torch.set_float32_matmul_precision("highest")
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-    data, weights = (torch.from_numpy(operand).to(device, dtype) for operand in _operands(kernel))
+    data, weights = (torch.from_numpy(operand).to(dtype) for operand in _operands(kernel))
     product = torch.matmul if kernel == "gemm" else _torch_convolution
 
     def run() -> Any:
         with torch.inference_mode():
-            result = product(data, weights)
-            if data.is_cuda:
-                torch.cuda.synchronize(data.device)
-        return result
+            return product(data, weights)
 
     return run
 
@@ -101,7 +102,7 @@ def _torch_convolution(data: Any, weights: Any) -> Any:
     return functional.conv2d(data, weights, padding=1)
 
 
-def _onnxruntime_kernel(kernel: str, precision: str, device: str, threads: int) -> Run:  # noqa: ARG001 - the CPU
+def _onnxruntime_kernel(kernel: str, precision: str, threads: int) -> Run:
     import onnxruntime
 
     content, data = _model_and_data(kernel, precision)
@@ -116,7 +117,7 @@ def _model_and_data(kernel: str, precision: str) -> tuple[bytes, NDArray[Any]]:
     return make(kernel, *_operands(kernel))
 
 
-def _openvino_kernel(kernel: str, precision: str, device: str, threads: int) -> Run:  # noqa: ARG001 - the CPU
+def _openvino_kernel(kernel: str, precision: str, threads: int) -> Run:
     import openvino
 
     content, data = _model_and_data(kernel, precision)

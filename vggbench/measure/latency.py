@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggbench.backends.base import Session
-from vggbench.measure.clock import Clock, clock_of, collector_paused
+from vggbench.measure.clock import Clock, clock_of, collector_paused, settle_of
 from vggbench.measure.conditions import Conditions
 from vggbench.measure.stopping import StoppingRule
 
-BlockKind = Literal["warmup", "compute", "end_to_end", "throughput"]
+BlockKind = Literal["warmup", "compute", "end_to_end", "throughput", "host", "copy_in", "copy_out"]
 Ring = Sequence[NDArray[np.float32]]
 
 
@@ -24,13 +24,18 @@ class Block:
 
     Attributes:
         kind: what a sample spans: `compute` and `warmup` from staged input to logits on the device, `end_to_end` from
-            host array to host array, `throughput` a window with all slots busy.
+            host array to host array, `throughput` a window with all slots busy. Of a device that works through
+            queues also `host`, what `compute` does by the host's clock, and `copy_in` and `copy_out`, the ways there
+            and back.
         samples_ns: times in ns, in order.
         images: images completed in one sample; in a window of throughput, shares of requests at its edges included.
         stop_reason: what ended the block.
         last_batches: for each slot, which batch of the ring its last request was on.
         wrong: what was wrong with the outputs of these last requests; empty where they are right.
         conditions: what else went on meanwhile; None where the clock is a script's.
+        enqueue_ns: of a block timed by events, the time in which the host enqueued each request.
+        exposed: of such a block, requests for which the device could not be held back until they were enqueued: their
+            times hold some of the host's.
     """
 
     kind: BlockKind
@@ -40,14 +45,20 @@ class Block:
     last_batches: tuple[int, ...] = ()
     wrong: str = ""
     conditions: Conditions | None = None
+    enqueue_ns: tuple[int, ...] = ()
+    exposed: int = 0
 
 
 def compute_block(session: Session, ring: Ring, rule: StoppingRule, *, kind: BlockKind = "compute") -> Block:
-    """Time `enqueue; wait` on inputs staged beforehand, rotating through the ring, until the rule is done."""
-    clock, enqueue, wait = clock_of(session), session.enqueue, session.wait
+    """Time `enqueue; wait` on inputs staged beforehand, rotating through the ring, until the rule is done.
+
+    By the session's clock: where that is a device's timeline, `measure.device_latency` times it instead.
+    """
+    clock, settle, enqueue, wait = clock_of(session), settle_of(session), session.enqueue, session.wait
 
     def one(batch: NDArray[np.float32]) -> int:
         session.stage(0, batch)
+        settle(0)
         start = clock()
         enqueue(0)
         wait(0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vggbench.backends.base import LayerTime, Session
-from vggbench.measure.clock import clock_of, collector_paused
+from vggbench.measure.clock import clock_of, collector_paused, settle_of
 from vggbench.measure.latency import Ring
 from vggbench.stats import median
 
@@ -39,11 +39,12 @@ class Profile:
 
 def profile_requests(session: Session, ring: Ring, requests: int) -> Profile:
     """Profile that many requests on inputs of the ring in turn; `start_profiling` came before."""
-    clock = clock_of(session)
+    clock, settle = clock_of(session), settle_of(session)
     samples: list[int] = []
 
     def run() -> None:
         session.stage(0, ring[len(samples) % len(ring)])
+        settle(0)
         start = clock()
         session.enqueue(0)
         session.wait(0)

@@ -86,6 +86,8 @@ class SessionRecord:
             least = 1 if block.kind == "throughput" else 0  # a request may be faster than the clock, a window is not
             if not block.samples_ns or min(block.samples_ns) < least:
                 raise ValueError(f"a {block.kind} block without samples, or of no time")
+            if block.enqueue_ns and len(block.enqueue_ns) != len(block.samples_ns):
+                raise ValueError(f"a {block.kind} block with {len(block.enqueue_ns)} times of enqueueing its samples")
 
     def samples(self, kind: str) -> list[list[int]]:
         """Return the samples (ns) of every block of that kind."""
@@ -112,6 +114,8 @@ class RoundRecord:
     Attributes:
         sessions: the latency session, then the throughput session; fewer if the round ended early.
         load_average: of the last minute, at the round's end; empty where the system has none.
+        device_memory_bytes, device_allocated_bytes: the most that its process and torch's allocator held on a GPU; None
+            on a CPU, where NVML does not tell, and in older journals.
         attempt: 1, or more where the round failed before and was asked for again; it then stands for the earlier ones.
     """
 
@@ -124,6 +128,8 @@ class RoundRecord:
     peak_memory_bytes: int | None
     load_average: float | None
     attempt: int = 1
+    device_memory_bytes: int | None = None
+    device_allocated_bytes: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for the journal."""

@@ -40,6 +40,11 @@ class Timing:
         return self.compute_s / self.compute_blocks
 
     @property
+    def copy_s(self) -> float:
+        """Seconds of a block of copies to or from a device, each a small part of what is end to end."""
+        return 0.1 * self.end_to_end_s
+
+    @property
     def longest_s(self) -> float:
         """How long the longest command may measure, staging between its samples included."""
         longest = max(self.warmup_most_s, self.compute_block_s, self.end_to_end_s, self.throughput_s)

@@ -27,6 +27,15 @@ _PARITY = TypeAdapter(ParityRecord)
 _PROFILE = TypeAdapter(Profile)
 _PREDICTION = TypeAdapter(Prediction)
 
+# How PyTorch, cuDNN and cuBLAS, ONNX Runtime and TensorRT say that a GPU's memory ran out, in small letters.
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "alloc_failed",
+    "failed to allocate memory",
+    "is smaller than requested",
+    "outofmemory",
+)
+
 Record = TypeVar("Record")
 Blocks = Iterator[dict[str, Any]]
 Measurement = Callable[[WorkerClient, RoundRequest], Iterator[SessionRecord]]
@@ -154,14 +163,14 @@ def _round(request: RoundRequest, measure: Measurement, lend: Lender = _fresh) -
     start = time.monotonic()
     sessions: list[SessionRecord] = []
     failure: Failure | None = None
-    peak: int | None = None
+    memory: dict[str, Any] = {}
     try:
         with lend(request) as worker:
             for session in measure(worker, request):
                 sessions.append(session)  # noqa: PERF402 - what was finished before a failure is kept
-            peak = worker.call("close").get("peak_memory_bytes")
+            memory = worker.call("close")
     except WorkerFailure as error:
-        failure = Failure(stage=error.stage, status=error.status, reason=error.reason)
+        failure = Failure(stage=error.stage, status=error.status, reason=_reason(error, request))
     return RoundRecord(
         cell_id=request.cell_id,
         round=request.round,
@@ -169,9 +178,19 @@ def _round(request: RoundRequest, measure: Measurement, lend: Lender = _fresh) -
         seconds=time.monotonic() - start,
         sessions=tuple(sessions),
         failure=failure,
-        peak_memory_bytes=peak,
+        peak_memory_bytes=memory.get("peak_memory_bytes"),
         load_average=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        device_memory_bytes=memory.get("device_memory_bytes"),
+        device_allocated_bytes=memory.get("device_allocated_bytes"),
     )
+
+
+def _reason(error: WorkerFailure, request: RoundRequest) -> str:
+    """Return why a round failed, with the batch where a GPU's memory ran out."""
+    said = error.reason.lower()
+    if request.device == "cpu" or not any(words in said for words in _OUT_OF_MEMORY):
+        return error.reason
+    return f"out of memory at batch {request.batch_size}: {error.reason}; use a smaller --batch-size"
 
 
 def _both_sessions(worker: WorkerClient, request: RoundRequest) -> Iterator[SessionRecord]:
@@ -204,6 +223,10 @@ def _time_latency(worker: WorkerClient, request: RoundRequest) -> Blocks:
     for _ in range(timing.compute_blocks):
         yield worker.call("block", **block, wanted_samples=timing.wanted_samples)
     yield worker.call("block", kind="end_to_end", seconds=timing.end_to_end_s, least_samples=least)
+    if request.device != "cpu":
+        yield worker.call("block", kind="host", seconds=timing.compute_block_s, least_samples=least)
+        for kind in ("copy_in", "copy_out"):
+            yield worker.call("block", kind=kind, seconds=timing.copy_s, least_samples=least)
 
 
 def _time_plainly(worker: WorkerClient, request: RoundRequest) -> Blocks:

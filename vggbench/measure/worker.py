@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,8 +28,10 @@ from vggbench.backends.base import Session, Unavailable
 from vggbench.backends.registry import find_backend
 from vggbench.environment.cpu import affinity
 from vggbench.errors import ArtefactError
-from vggbench.measure.clock import clock_of
+from vggbench.measure.clock import clock_of, device_of, settle_of
 from vggbench.measure.conditions import observed
+from vggbench.measure.device_latency import copy_in_block, copy_out_block, event_block
+from vggbench.measure.device_memory import DeviceMemory
 from vggbench.measure.images import arrangements, ring, ring_order, variety
 from vggbench.measure.kernels import make_kernel, repeat
 from vggbench.measure.latency import Block, Ring, compute_block, end_to_end_block
@@ -36,7 +39,7 @@ from vggbench.measure.memory import tree_peak_memory
 from vggbench.measure.pinning import pin_process
 from vggbench.measure.predicting import likeliest
 from vggbench.measure.profiling import profile_requests
-from vggbench.measure.stopping import Enough, Steady
+from vggbench.measure.stopping import Enough, Steady, StoppingRule
 from vggbench.measure.throughput import throughput_block
 from vggbench.parity.check import check, check_each
 
@@ -61,6 +64,7 @@ class Worker:
         self._checked: object = None
         self._artefact_sha256 = ""
         self._verification_ns: list[int] = []
+        self._memory = DeviceMemory()
 
     @property
     def session(self) -> Session:
@@ -95,6 +99,8 @@ class Worker:
         The process is pinned to as many CPUs as it gets threads, before the library is imported.
         """
         self.close()
+        if opening["in_flight"] == 1:  # another cell's, or its next round
+            self._memory = DeviceMemory()
         cpus = self._pin(opening["threads"]) if pinned else None
         self._device = opening["device"]
         files = Artefact.from_json(artefact)
@@ -113,7 +119,9 @@ class Worker:
         self._artefact_sha256 = files.sha256
         self._verification_ns = []
         self._ring_order = ring_order(self._inputs, opening["batch_size"], seed)
-        self._ring = ring(self._inputs, self._ring_order)
+        device = device_of(self._session)
+        batches = ring(self._inputs, self._ring_order)
+        self._ring = device.pin(batches) if device else batches
         compilation = self._session.compilation
         return {
             "backend_version": state.version,
@@ -152,11 +160,16 @@ class Worker:
             self._exact = arrays.get("exact_logits")
 
     def _first_request(self) -> int:
+        return self._request_ns(0, self._ring[0])
+
+    def _request_ns(self, slot: int, batch: NDArray[np.float32]) -> int:
+        """Run a request on an input staged beforehand; return what it took by the host's clock, or the script's."""
         clock = clock_of(self.session)
-        self.session.stage(0, self._ring[0])
+        self.session.stage(slot, batch)
+        settle_of(self.session)(slot)
         start = clock()
-        self.session.enqueue(0)
-        self.session.wait(0)
+        self.session.enqueue(slot)
+        self.session.wait(slot)
         return clock() - start
 
     def ceiling(
@@ -201,13 +214,9 @@ class Worker:
         return [order[slot::slots] for slot in range(slots)]
 
     def _outputs(self, slot: int, share: list[NDArray[np.intp]]) -> list[NDArray[np.float32]]:
-        clock, outputs = clock_of(self.session), []
+        outputs = []
         for indices in share:
-            self.session.stage(slot, np.ascontiguousarray(self._inputs[indices]))
-            start = clock()
-            self.session.enqueue(slot)
-            self.session.wait(slot)
-            self._verification_ns.append(clock() - start)
+            self._verification_ns.append(self._request_ns(slot, np.ascontiguousarray(self._inputs[indices])))
             outputs.append(self.session.fetch(slot))
         return outputs
 
@@ -220,12 +229,18 @@ class Worker:
         return _plain(replace(block, samples_ns=(*self._verification_ns, *block.samples_ns)))
 
     def block(self, *, kind: str, seconds: float, least_samples: int = 1, wanted_samples: int = 0) -> dict[str, Any]:
-        """Time one block: `compute`, `end_to_end` or `throughput`."""
+        """Time one block: of a kind that `Block` has."""
         if kind == "throughput":
             return _plain(self._timed(lambda: throughput_block(self.session, self._ring, seconds=seconds)))
-        measure = {"compute": compute_block, "end_to_end": end_to_end_block}[kind]
+        timers: dict[str, Callable[[Session, Ring, StoppingRule], Block]] = {
+            "compute": event_block if self.session.timeline == "cuda" else compute_block,
+            "host": partial(compute_block, kind="host"),
+            "end_to_end": end_to_end_block,
+            "copy_in": copy_in_block,
+            "copy_out": copy_out_block,
+        }
         rule = Enough(least_s=seconds, least_samples=least_samples, wanted_samples=wanted_samples)
-        return _plain(self._timed(lambda: measure(self.session, self._ring, rule)))
+        return _plain(self._timed(lambda: timers[kind](self.session, self._ring, rule)))
 
     def _timed(self, measure: Callable[[], Block]) -> Block:
         """Measure a block, note what else went on meanwhile, and look at the outputs that it ended with."""
@@ -239,7 +254,7 @@ class Worker:
 
     def _wrong_outputs(self, block: Block) -> str:
         """Say what is wrong with the logits of each slot's last request: they were timed, and nobody has asked yet."""
-        if self._tolerance is None:
+        if self._tolerance is None or not block.last_batches:
             return ""
         rows = [self.session.fetch(slot) for slot in range(len(block.last_batches))]
         images = [self._ring_order[batch] for batch in block.last_batches]
@@ -262,11 +277,15 @@ class Worker:
         return asdict(profile_requests(self.session, self._ring, requests))
 
     def close(self) -> dict[str, Any]:
-        """Close the session, if one is open; return the peak memory of the process and its children."""
+        """Close the session, if one is open; return the peak memory of the process and its children, and the device's.
+
+        That is of all sessions since the one that was opened with one request in flight.
+        """
         if self._session is not None:
+            self._memory.note(self._device, device_of(self._session))
             self._session.close()
             self._session = None
-        return {"peak_memory_bytes": tree_peak_memory()}
+        return {"peak_memory_bytes": tree_peak_memory(), **asdict(self._memory)}
 
 
 def _stamps(files: Artefact) -> list[tuple[int, ...]]:

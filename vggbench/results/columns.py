@@ -113,7 +113,20 @@ class Row:
         "Requests of a round's warm-up, those of the verification included: median over rounds."
     )
     warmup_ms: float | None = _column("Time of these requests: median over rounds.")
-    timing: str | None = _column("Whose clock timed the requests.")
+    timing: str | None = _column(
+        "Whose clock timed `latency_ms`: `host`; `cuda`, by events on the session's stream behind a backlog, so that "
+        "the device does not wait for the host; or `scripted`."
+    )
+    host_latency_ms: float | None = _column(
+        "On a GPU, what `latency_ms` is by the host's clock, from the call that enqueues to the end of the wait."
+    )
+    enqueue_ms: float | None = _column("On a GPU timed by events, what the host takes to enqueue a request.")
+    copy_in_ms: float | None = _column("On a GPU, the way of a batch there from pinned memory, by events.")
+    copy_out_ms: float | None = _column("On a GPU, the way of the logits back to pinned memory, by events.")
+    held_back_by: str | None = _column(
+        "The longest of `latency_ms` (`gpu-bound`), `enqueue_ms` (`launch-bound`: a CUDA graph helps) and both copies "
+        "(`copy-bound`)."
+    )
     other_cpu_percent: float | None = _column(
         "CPU time that other processes had on the worker's cores while blocks were timed, in percent of all they had."
     )
@@ -155,6 +168,15 @@ class Row:
     compile_cache: str | None = _column("How many of those found their graph in the backend's cache, of all: `6/7`.")
     first_inference_ms: float | None = _column("The first request after opening: median over rounds.")
     peak_memory_mib: float | None = _column("Largest resident memory of a worker process and its children, in MiB.")
+    device_memory_mib: float | None = _column(
+        "On a GPU, the most memory that NVML saw a worker process hold there, libraries and workspaces included, in "
+        "MiB."
+    )
+    device_allocated_mib: float | None = _column(
+        "On a GPU, the most that PyTorch's allocator gave out, in MiB: weights and activations of PyTorch's own "
+        "backends, inputs and outputs of all."
+    )
+    gpu_temperature_c: float | None = _column("Highest temperature of the GPU at an edge of a timed block.")
     power_w: float | None = _column("Mean power of the device while throughput was measured, in W.")
     idle_power_w: float | None = _column("Mean power of the device before the run, in W.")
     energy_j_per_image: float | None = _column("Energy of the device per image while throughput was measured, in J.")

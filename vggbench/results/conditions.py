@@ -24,6 +24,7 @@ def conditions(found: Disturbance, records: Iterable[RoundRecord]) -> dict[str, 
         "switches_per_s": found.switches_per_s,
         "clock_mhz": found.clock_mhz,
         "clock_moved_percent": found.clock_moved_percent,
+        "gpu_temperature_c": found.gpu_temperature_c,
         "pinned_cpus": _pinned([session for record in records for session in record.sessions]),
     }
 

@@ -19,6 +19,7 @@ from vggbench.models.spec import IMAGENET, ModelSpec
 from vggbench.plan import Cell, format_options
 from vggbench.results.columns import Row
 from vggbench.results.conditions import conditions, disturbance_of
+from vggbench.results.device import device_columns, exposure_findings
 from vggbench.results.energy import energy
 from vggbench.results.figures import MIB, costs, figures
 from vggbench.results.findings import doubts, findings, notes
@@ -45,6 +46,7 @@ def _row(info: RunInfo, planned_rounds: int, cell: Cell, records: Sequence[Round
     numbers = figures(finished)
     disturbance = disturbance_of(finished)
     found = [*findings(cell, prepared, records, planned_rounds), *judge_disturbance(disturbance), *doubts(numbers)]
+    found += exposure_findings(finished)
     found += overlap_findings(numbers, batch_size=cell.batch_size, requests=in_flight(cell, prepared))
     texts = [finding.reason for finding in found] + notes(cell, finished)
     values = {
@@ -53,6 +55,7 @@ def _row(info: RunInfo, planned_rounds: int, cell: Cell, records: Sequence[Round
         **_proof(records),
         **numbers,
         **conditions(disturbance, records),
+        **device_columns(finished, numbers["latency_ms"]),
         **costs(records, prepared.in_flight_tried),
         **energy(finished, cell.device, info.idle_power_w),
         **limits(cell, prepared, info.ceilings, numbers["latency_ms"]),
@@ -81,7 +84,7 @@ def _identity(info: RunInfo, cell: Cell, prepared: Prepared) -> dict[str, Any]:
         "parameters": prepared.parameters or None,
         "gmacs": prepared.macs / 1e9 if prepared.macs else None,
         "device_name": info.device_name,
-        "driver": info.environment.get("system", {}).get("driver"),
+        "driver": info.environment.get("system", {}).get("driver") if cell.device != "cpu" else None,
         "backend_version": info.backend_versions.get(cell.backend),
         "vggbench_version": info.vggbench_version,
         "commit": info.environment.get("commit"),
@@ -139,7 +142,7 @@ def _proof(records: Sequence[RoundRecord]) -> dict[str, Any]:
         "precision_ran": " ".join(f"{name}:{share:.1%}" for name, share in shares.items()) or None,
         "placement": " ".join(f"{name}:{count}" for name, count in evidence.placements.items()) or None,
         "threads": evidence.threads,
-        "timing": sessions[-1].timeline,
+        "timing": sessions[0].timeline,
         "backend_version": sessions[-1].backend_version,
         "artefact_sha256": _only(session.artefact_sha256 for session in sessions),
         "verified_sha256": _only(parity.artefact_sha256 for parity in parities),
