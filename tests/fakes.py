@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 from vggbench.backends.registry import check_options, find_backend
+from vggbench.gate.preparing import prepare
+from vggbench.gate.sides import PREPARING
 from vggbench.measure import worker
-from vggbench.measure.client import BackendProbe, WorkerFailure
+from vggbench.measure.client import WORKER_MODULE, BackendProbe, WorkerFailure
 from vggbench.measure.request import RoundRequest, Timing
+from vggbench.measure.worker import answer, obey
 from vggbench.models.spec import ModelSpec, make_spec
 from vggbench.plan import Cell, Plan
 from vggbench.preparation import materials
@@ -85,15 +90,23 @@ def missing(name: str) -> BackendProbe:
 class InlineWorker:
     """Stands where `WorkerClient` does and speaks the same protocol, in this process and at once."""
 
-    def __init__(self, *, python: str = "", timeout_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        *,
+        python: str = "",
+        timeout_s: float = 0.0,
+        module: str = WORKER_MODULE,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
         self._worker = worker.Worker()
+        self._obey = partial(obey, {"prepare": prepare}) if module == PREPARING else partial(answer, self._worker)
         self.pid = 0
 
     def call(self, command: str, **arguments: Any) -> dict[str, Any]:
         harmful = {"crash", "segfault", "garbage", "hang"}
         assert arguments.get("options", {}).get("fault") not in harmful, "that would be this process's end"
         line = json.dumps({"command": command, **arguments})
-        message = json.loads(json.dumps(worker.without_nonfinite(worker.answer(self._worker, line)), allow_nan=False))
+        message = json.loads(json.dumps(worker.without_nonfinite(self._obey(line)), allow_nan=False))
         if not message["ok"]:
             raise WorkerFailure(command, "failed", f"{message['kind']}: {message['message']}")
         return dict(message["result"])

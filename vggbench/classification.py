@@ -125,7 +125,7 @@ def resume_accuracy(places: Places, data: DataSet, *, observer: Observer | None 
     """Go on where the run in a folder stopped; what failed is tried again. `data` has to be what it was."""
     read_run_info(places.folder, INFO_NAME)  # says that there is no run before a lock is made there
     with held(places.folder):
-        check_same_environment(read_run_info(places.folder, INFO_NAME))
+        check_same_environment(read_run_info(places.folder, INFO_NAME).environment)
         record = read_data_record(places.folder)
         if data.sha256 != record.sha256:
             raise RunFolderError(

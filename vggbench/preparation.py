@@ -192,11 +192,12 @@ def prepare_all(
             failure = Failure(stage="prepare", status="failed", reason=str(error) or "memory ran out")
             kept[cell.id] = replace(Prepared(), failure=failure)
         else:
-            kept[cell.id] = _prepared(found[cell.id])
+            kept[cell.id] = prepared_of(found[cell.id])
     return kept, found
 
 
-def _prepared(found: Materials) -> Prepared:
+def prepared_of(found: Materials) -> Prepared:
+    """Return what is kept of a cell's materials in the head of a run."""
     artefact = found.artefact.to_json() | {"folder": Path(found.artefact.folder).name}
     return Prepared(
         artefact=artefact,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from vggbench import environment
 from vggbench.artefacts.space import check_room
@@ -162,7 +162,7 @@ def resume_run(
     read_run_info(places.folder)  # says that there is no run before a lock is made there
     with held(places.folder):
         info = read_run_info(places.folder)
-        check_same_environment(info)
+        check_same_environment(info.environment)
         means = _Means(execute, gauge, search)
         return _carry_on(info, places, observer or Silent(), means, retry_failed=retry_failed)
 
@@ -256,9 +256,9 @@ def new_info(plan: Plan, backend_versions: Mapping[str, str]) -> RunInfo:
     )
 
 
-def check_same_environment(info: RunInfo) -> None:
+def check_same_environment(before: Mapping[str, Any]) -> None:
     """Rounds of two environments in one run would be averaged into a number of neither."""
-    different = environment.comparable(info.environment, environment.collect().to_json())
+    different = environment.comparable(before, environment.collect().to_json())
     if different:
         listed = ", ".join(f"{name} was {was!r}, is {now!r}" for name, (was, now) in different.items())
         raise RunFolderError(f"the run was started in another environment ({listed}); start a new one")

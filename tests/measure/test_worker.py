@@ -251,7 +251,8 @@ def test_json_has_no_nonfinite_numbers():
 
 def test_serving_greets_and_answers_line_by_line():
     answers = io.StringIO()
-    serve(io.StringIO('{"command": "close"}\nno\n{"command": "close"}\n'), answers)
+    worker = Worker()
+    serve(io.StringIO('{"command": "close"}\nno\n{"command": "close"}\n'), answers, lambda line: answer(worker, line))
     greeting, *rest = [json.loads(line) for line in answers.getvalue().splitlines()]
     assert greeting["result"]["protocol"] == PROTOCOL
     assert greeting["result"]["pid"] == os.getpid()

@@ -34,6 +34,7 @@ from vggbench.models.spec import CLASSIFIER_WIDTH
 
 if TYPE_CHECKING:
     from vggbench.plan import Cell, PlanFile
+    from vggbench.plan.expansion import Probe
 
 _CELLS = "Cells"
 _PLACES = "Places"
@@ -135,14 +136,16 @@ class CellChoice:
             raise RequestError(f"{options} cannot be given beside --plan; write it into the plan file")
         return read_plan_file(self.plan)
 
-    def read_cells(self, file: PlanFile | None) -> tuple[tuple[Cell, ...], dict[str, str]]:
-        """Return the cells, and the versions of the backends in them."""
+    def read_cells(
+        self, file: PlanFile | None, probe: Callable[[str, str], Probe] | None = None
+    ) -> tuple[tuple[Cell, ...], dict[str, str]]:
+        """Return the cells, and the versions of the backends in them; `probe` as `find_cells` takes it."""
         from vggbench.plan import find_cells, selection
 
         device = self.device if self.device is not None else (file.device if file else None)
         threads = self.threads if self.threads is not None else (file.threads if file else None)
         selections = file.cells if file else [selection(self.chosen)]
-        return find_cells(selections, device=device, threads=threads)
+        return find_cells(selections, device=device, threads=threads, probe=probe)
 
 
 def choose_model(
@@ -203,13 +206,20 @@ def choose_cells(
 
 
 def takes_cells(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of a model and of cells; its first parameter gets the `CellChoice`."""
+    """Give a command the options of a model and of cells; its first parameter gets the `CellChoice`.
+
+    An option of the command's own takes the place of one of the same name, which a plan file then can still say.
+    """
+    own = {option.name for option in _options(command)}
+    shared = [option for option in (*_options(choose_model), *_options(choose_cells)) if option.name not in own]
+    names = {option.name for option in shared}
 
     def choose(context: typer.Context, values: dict[str, Any]) -> CellChoice:
         choice = choose_cells(**values)
-        return replace(choice, chosen=_given(choice.chosen, context))
+        chosen = {name: value for name, value in choice.chosen.items() if _PARAMETERS.get(name, name) in names}
+        return replace(choice, chosen=_given(chosen, context))
 
-    return _with_options(command, [*_options(choose_model), *_options(choose_cells)], choose)
+    return _with_options(command, shared, choose)
 
 
 def takes_model(command: Callable[..., None]) -> Callable[..., None]:

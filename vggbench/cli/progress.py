@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from statistics import median
 from typing import TYPE_CHECKING
@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from vggbench.measure.records import RoundRecord
+    from vggbench.gate.pairs import PairedRound, SideRecord
+    from vggbench.measure.records import Failure, RoundRecord, SessionRecord
     from vggbench.plan import Cell
-    from vggbench.runner import Observer
 
 _GAUGING = "measuring what this machine can do at best"
+_CONFIRMING = "cells that may be slower are measured again, in fresh rounds: {}"
 
 
 @contextmanager
-def progress() -> Iterator[Observer]:
+def progress() -> Iterator[PlainLines | LiveBar]:
     """Yield the observer that fits stderr."""
     if not sys.stderr.isatty():
         yield PlainLines()
@@ -70,12 +71,16 @@ class PlainLines:
         """Say what takes these seconds."""
         say(f"trying several requests in flight on {cell.title}")
 
+    def confirming(self, cells: int) -> None:
+        """Say why there are more rounds."""
+        say(_CONFIRMING.format(cells))
+
     def measuring(self, cell: Cell, done: int, total: int) -> None:  # noqa: ARG002 - the line comes when it is done
         """Keep the place for the line to come."""
         self._watch.left(done, total)
         self._over, self._total = done + 1, total
 
-    def measured(self, cell: Cell, record: RoundRecord) -> None:
+    def measured(self, cell: Cell, record: RoundRecord | PairedRound) -> None:
         """Say what the round found."""
         left = self._watch.left(self._over, self._total)
         say(f"[{self._over}/{self._total}] {cell.title}: {outcome(record)}" + (f", {left}" if left else ""))
@@ -101,25 +106,43 @@ class LiveBar:
         """Show what takes these seconds."""
         self._live.update(self._task, description=f"requests in flight: {cell.title}")
 
+    def confirming(self, cells: int) -> None:
+        """Keep a line of why there are more rounds."""
+        self._live.console.print(_CONFIRMING.format(cells), markup=False, soft_wrap=True)
+
     def measuring(self, cell: Cell, done: int, total: int) -> None:
         """Show the cell in hand and the time left."""
         left = self._watch.left(done, total)
         self._live.update(self._task, description=cell.title, completed=done, total=total, left=left, refresh=True)
 
-    def measured(self, cell: Cell, record: RoundRecord) -> None:
+    def measured(self, cell: Cell, record: RoundRecord | PairedRound) -> None:
         """Keep a line of a round that went wrong."""
         if record.failure is not None:
             self._live.console.print(f"{cell.title}: {outcome(record)}", markup=False, soft_wrap=True)
 
 
-def outcome(record: RoundRecord) -> str:
-    """Return what a round found, in a few words."""
-    if record.failure is not None:
-        return f"{record.failure.status} at {record.failure.stage}: {record.failure.reason}"
-    reasons = [reason for session in record.sessions for reason in session.parity.reasons]
+def outcome(record: RoundRecord | PairedRound) -> str:
+    """Return what a round found, in a few words; of both sides of a paired one."""
+    from vggbench.gate.pairs import PairedRound
+
+    if isinstance(record, PairedRound):
+        return ", ".join(f"{name} {_half(side)}" for name, side in record.sides.items())
+    return _outcome(record.sessions, record.failure)
+
+
+def _half(side: SideRecord) -> str:
+    if side.session is None and side.failure is None:
+        return "not started"
+    return _outcome([side.session] if side.session else [], side.failure)
+
+
+def _outcome(sessions: Sequence[SessionRecord], failure: Failure | None) -> str:
+    if failure is not None:
+        return f"{failure.status} at {failure.stage}: {failure.reason}"
+    reasons = [reason for session in sessions for reason in session.parity.reasons]
     if reasons:
         return f"parity failed: {reasons[0]}"
-    blocks = [median(block) for session in record.sessions for block in session.samples("compute")]
+    blocks = [median(block) for session in sessions for block in session.samples("compute")]
     return f"{median(blocks) / 1e6:.3g} ms" if blocks else "verified"
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Any, Self
@@ -19,6 +20,7 @@ from vggbench.backends.registry import REAL_BACKENDS, runs_on
 from vggbench.errors import CellError
 from vggbench.measure.worker import PROTOCOL
 
+WORKER_MODULE = "vggbench.measure.worker"
 _PROBE_TIMEOUT_S = 120.0  # a first import of torch from a cold disk was seen to take 30 s
 _LAST_MOMENTS_S = 5.0  # a process that has closed its pipes is past all work; unmapping large weights takes under 1 s
 _LONGEST_REASON = 300  # characters of a worker's last words that fit a table
@@ -38,8 +40,19 @@ class WorkerFailure(CellError):
 class WorkerClient:
     """A worker process; leaving the context kills it if it still lives, with whatever it has started."""
 
-    def __init__(self, *, python: str = sys.executable, timeout_s: float = _PROBE_TIMEOUT_S) -> None:
-        """Start the process and check its greeting."""
+    def __init__(
+        self,
+        *,
+        python: str = sys.executable,
+        timeout_s: float = _PROBE_TIMEOUT_S,
+        module: str = WORKER_MODULE,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
+        """Start the process and check its greeting.
+
+        Another `module` that obeys line by line may run there; `variables` are the process's environment, this one's
+        without them.
+        """
         self._timeout_s = timeout_s
         self._killed = False
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -49,7 +62,7 @@ class WorkerClient:
         except OSError as error:
             raise WorkerFailure("start", "failed", f"no temporary file can be made: {error.strerror}") from None
         try:
-            self._process = _start(python, self._log)
+            self._process = _start(python, module, variables, self._log)
         except OSError as error:
             self._log.close()
             raise WorkerFailure("start", "failed", f"{python} cannot be started: {error.strerror}") from None
@@ -132,9 +145,10 @@ class WorkerClient:
         self.close()
 
 
-def _start(python: str, log: IO[str]) -> subprocess.Popen[str]:
+def _start(python: str, module: str, variables: Mapping[str, str] | None, log: IO[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [python, "-P", "-m", "vggbench.measure.worker", str(os.getpid())],
+        [python, "-P", "-m", module, str(os.getpid())],
+        env=variables,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=log,
@@ -184,10 +198,13 @@ class BackendProbe:
     precisions: dict[str, str]
 
 
-def probe(name: str, device: str) -> BackendProbe:
-    """Import the backend in a worker of its own, so that a broken library breaks nothing else."""
+def probe(name: str, device: str, start: Callable[[], WorkerClient] | None = None) -> BackendProbe:
+    """Import the backend in a worker of its own, so that a broken library breaks nothing else.
+
+    `start` starts that worker; without it, it is one of this environment.
+    """
     try:
-        with WorkerClient() as worker:
+        with (start or WorkerClient)() as worker:
             found = worker.call("probe", backend=name, device=device, precisions=list(PRECISIONS))
     except WorkerFailure as failure:
         remedy = "reinstall its package"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -205,14 +205,23 @@ def _verified_session(worker: WorkerClient, request: RoundRequest) -> Iterator[S
 
 
 def _session(worker: WorkerClient, request: RoundRequest, in_flight: int, measure: Timer) -> SessionRecord:
+    opened = open_session(worker, request, in_flight)
+    # A time for something else than what was asked is worth nothing.
+    return session_record(opened, list(measure(worker, request)) if opened["parity"].passed else [])
+
+
+def open_session(worker: WorkerClient, request: RoundRequest, in_flight: int) -> dict[str, Any]:
+    """Open and verify a session; return what its record has before anything is timed, `parity` as a `ParityRecord`."""
     opened = worker.call("open", **request.opening(in_flight))
     evidence = worker.call("evidence")
     kept = {"outputs": request.outputs} if request.outputs else {}
     parity = _believed(_PARITY, "verify", worker.call("verify", tolerance=request.tolerance, **kept))
-    # A time for something else than what was asked is worth nothing.
-    blocks = list(measure(worker, request)) if parity.passed else []
-    record = {**opened, "in_flight": in_flight, "evidence": evidence, "parity": parity, "blocks": blocks}
-    return _believed(_SESSION, "session", record)
+    return {**opened, "in_flight": in_flight, "evidence": evidence, "parity": parity}
+
+
+def session_record(opened: Mapping[str, Any], blocks: Sequence[Mapping[str, Any]]) -> SessionRecord:
+    """Return the record of a session that was opened, with what was timed in it; raises `WorkerFailure`."""
+    return _believed(_SESSION, "session", {**opened, "blocks": blocks})
 
 
 def _time_latency(worker: WorkerClient, request: RoundRequest) -> Blocks:

@@ -12,7 +12,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from functools import partial
@@ -315,14 +315,19 @@ _COMMANDS: dict[str, Callable[..., dict[str, Any]]] = {
 
 
 def answer(worker: Worker, line: str) -> dict[str, Any]:
-    """Obey one command; whatever it raises becomes an answer, since this is the process's boundary."""
+    """Obey one command."""
+    return obey({name: partial(method, worker) for name, method in _COMMANDS.items()}, line)
+
+
+def obey(commands: Mapping[str, Callable[..., dict[str, Any]]], line: str) -> dict[str, Any]:
+    """Obey one of the commands; whatever it raises becomes an answer, since this is the process's boundary."""
     command = "command"
     try:
         request = json.loads(line)
         command = request.pop("command")
-        if command not in _COMMANDS:
-            raise ValueError(f"there is no command {command!r}; there are {', '.join(_COMMANDS)}")
-        return {"ok": True, "result": _COMMANDS[command](worker, **request)}
+        if command not in commands:
+            raise ValueError(f"there is no command {command!r}; there are {', '.join(commands)}")
+        return {"ok": True, "result": commands[command](**request)}
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # noqa: BLE001 - the one boundary where everything becomes a row
@@ -336,12 +341,11 @@ def _told(error: BaseException) -> str:
     return " ".join(line.strip() for line in lines[: last + 1])
 
 
-def serve(commands: IO[str], answers: IO[str], own_cpus: frozenset[int] | None = None) -> None:
+def serve(commands: IO[str], answers: IO[str], answer_line: Callable[[str], dict[str, Any]]) -> None:
     """Greet, then answer line by line until the input ends."""
-    worker = Worker(own_cpus)
     _send(answers, {"ok": True, "result": {"protocol": PROTOCOL, "pid": os.getpid(), "python": sys.version.split()[0]}})
     for line in commands:
-        _send(answers, answer(worker, line))
+        _send(answers, answer_line(line))
 
 
 def _send(answers: IO[str], message: dict[str, Any]) -> None:
@@ -359,13 +363,19 @@ def without_nonfinite(value: Any) -> Any:
 
 
 def main() -> None:
+    """Answer as a worker."""
+    worker = Worker(affinity())
+    talk(lambda line: answer(worker, line))
+
+
+def talk(answer_line: Callable[[str], dict[str, Any]]) -> None:
     """Take stdin and stdout for the protocol and leave libraries an empty stdin and stderr."""
     die_with_parent(int(sys.argv[1]))
     commands = os.fdopen(os.dup(0), encoding="utf-8")
     answers = own_answers()
     with open(os.devnull) as nothing:  # noqa: PTH123 - a device, not a path
         os.dup2(nothing.fileno(), 0)
-    serve(commands, answers, affinity())
+    serve(commands, answers, answer_line)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,11 @@ class Probe(Usable, Protocol):
     """What is known of a backend on this machine; `measure.client.BackendProbe` is one."""
 
     @property
+    def version(self) -> str:
+        """Return the library's version; empty where it cannot be used."""
+        ...
+
+    @property
     def precisions(self) -> Mapping[str, str]:
         """Return for each precision why it is not native; empty text if it is."""
         ...
@@ -63,18 +68,23 @@ def expand(
 
 
 def find_cells(
-    selections: Sequence[Selection], *, device: str | None, threads: int | None
+    selections: Sequence[Selection],
+    *,
+    device: str | None,
+    threads: int | None,
+    probe: Callable[[str, str], Probe] | None = None,
 ) -> tuple[tuple[Cell, ...], dict[str, str]]:
     """Probe this machine's backends and return the cells, and the versions of the backends in them.
 
-    Without a device it is a GPU where there is one, as `choose_device` says.
+    Without a device it is a GPU where there is one, as `choose_device` says. `probe` takes a backend's name and the
+    device; without it, this environment is asked.
     """
     from vggbench.environment import default_threads
-    from vggbench.measure.client import probe
+    from vggbench.measure import client
 
     chosen_threads = default_threads() if threads is None else threads
     _check_threads(chosen_threads)
-    probed = cache(probe)
+    probed = cache(probe or client.probe)
     named = [parse_backend(text)[0] for selection in selections for text in selection.backend]
     chosen = choose_device(device, named, probed)
     cells = expand(selections, device=chosen, threads=chosen_threads, probe=lambda name: probed(name, chosen))

@@ -34,7 +34,7 @@ def findings(cell: Cell, prepared: Prepared, records: Sequence[RoundRecord], pla
             where = f"round {record.round + 1} at {record.failure.stage}"
             found.append(Finding(record.failure.status, f"{where}: {record.failure.reason}"))
         for session in record.sessions:
-            found += _session_findings(cell, prepared, session)
+            found += session_findings(cell, prepared, session)
     if len(records) < planned and not any(gave_up(record) for record in records):
         text = f"{len(records)} of {planned} rounds were run; continue with --resume"
         found.append(Finding("failed", text))
@@ -43,7 +43,8 @@ def findings(cell: Cell, prepared: Prepared, records: Sequence[RoundRecord], pla
     return found
 
 
-def _session_findings(cell: Cell, prepared: Prepared, session: SessionRecord) -> list[Finding]:
+def session_findings(cell: Cell, prepared: Prepared, session: SessionRecord) -> list[Finding]:
+    """Return what is wrong with one session: outputs, files, inputs, and whether what was asked is what ran."""
     findings = [Finding("parity_failed", reason) for reason in session.parity.reasons]
     if not session.parity.passed and not findings:
         findings.append(Finding("parity_failed", "the outputs were not accepted"))

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Protocol
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -17,8 +18,16 @@ from vggbench.plan import Plan
 from vggbench.results.numbers import check_numbers
 
 JOURNAL_NAME = "rounds.jsonl"
-_REMEDY = "restore the file or start a new run folder"
+REMEDY = "restore the file or start a new run folder"
 _RECORD = TypeAdapter(RoundRecord)
+
+
+class Recorded(Protocol):
+    """What a line of a journal is made of."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        ...
 
 
 class Journal:
@@ -33,7 +42,7 @@ class Journal:
         with file_errors(path):
             cut_torn_line(path)
 
-    def append(self, record: RoundRecord) -> None:
+    def append(self, record: Recorded) -> None:
         """Write one line and wait until it is on disk."""
         line = json.dumps(record.to_json(), separators=(",", ":")) + "\n"
         with file_errors(self._path), self._path.open("a", encoding="utf-8") as file:
@@ -71,7 +80,7 @@ def read_rounds(folder: Path, plan: Plan) -> list[RoundRecord]:
         if record.cell_id not in planned or record.round not in range(plan.rounds):
             raise RunFolderError(
                 f"{path}: round {record.round + 1} of cell {record.cell_id} is not in the plan of run.json, which has "
-                f"{len(planned)} cells and {plan.rounds} rounds; {_REMEDY}"
+                f"{len(planned)} cells and {plan.rounds} rounds; {REMEDY}"
             )
     return records
 
@@ -85,7 +94,7 @@ def _last_attempts(path: Path, records: list[RoundRecord]) -> list[RoundRecord]:
             raise RunFolderError(
                 f"{path}, line {number}: round {record.round + 1} of cell {record.cell_id} stands here as attempt "
                 f"{record.attempt} after {before.attempt if before else 'none'}, and only what failed is tried again; "
-                f"{_REMEDY}"
+                f"{REMEDY}"
             )
         last[record.cell_id, record.round] = record
     return list(last.values())
@@ -109,7 +118,7 @@ def _read_line(path: Path, number: int, line: bytes) -> RoundRecord:
         wrong = str(error)
     else:
         return record
-    raise RunFolderError(f"{path}, line {number}: not a round's record ({wrong}); {_REMEDY}")
+    raise RunFolderError(f"{path}, line {number}: not a round's record ({wrong}); {REMEDY}")
 
 
 def cut_torn_line(path: Path) -> None:
