@@ -17,7 +17,7 @@ from vggbench.gate.records import Rule, Side
 from vggbench.measure.client import WORKER_MODULE
 from vggbench.plan import Cell
 
-PACE = BlockPace(pairs=4, block_s=0.002, least_kept=3, warmup_least_s=0.01, warmup_most_s=0.05, settle_s=0.0)
+PACE = BlockPace(pairs=4, block_s=0.002, least_kept=3, warmup_least_s=0.01, warmup_most_s=0.05)
 BOTH = (fake_cell(), fake_cell(precision="bf16"))
 
 

@@ -120,16 +120,15 @@ class _Half:
             self._opened = open_session(self._worker, self._request, 1)
             if self.ready:
                 self._blocks.append(self._worker.call("warm", least_s=pace.warmup_least_s, most_s=pace.warmup_most_s))
+                self._worker.call("rest", most_s=pace.rest_most_s)
 
     def block(self) -> None:
-        """Time one block, once the other side's threads have had time to fall asleep."""
+        """Time one block, and wait until the threads sleep that have computed: the other side comes next."""
         assert self._worker is not None
-        assert self._opened is not None
-        if self._opened["timeline"] != "scripted":
-            time.sleep(self._asked.pace.settle_s)
         with self._failing():
             block = {"kind": "compute", "seconds": self._asked.pace.block_s}
             self._blocks.append(self._worker.call("block", **block, least_samples=self._asked.least_samples))
+            self._worker.call("rest", most_s=self._asked.pace.rest_most_s)
 
     def record(self) -> SideRecord:
         """Return what it came to."""

@@ -23,7 +23,7 @@ class BlockPace:
         pairs: of blocks in a round.
         block_s: seconds of samples in a block, those that do not count included.
         least_kept: samples of a block that count, at least.
-        settle_s: pause before a block, in which the other side's threads fall asleep.
+        rest_most_s: how long a side's threads are waited for after its block, until they sleep.
         timeout_s: how much longer than it measures a worker may take to answer before it is killed.
     """
 
@@ -32,7 +32,7 @@ class BlockPace:
     least_kept: int = 3  # whose median ignores one outlier
     warmup_least_s: float = 0.2
     warmup_most_s: float = 2.0  # eight requests of a quarter second
-    settle_s: float = 0.01
+    rest_most_s: float = 0.2  # ten times what a library was seen to need
     timeout_s: float = 600.0  # the largest variant, batch 64, on one slow core stays under it
 
 

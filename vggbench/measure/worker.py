@@ -39,6 +39,7 @@ from vggbench.measure.memory import tree_peak_memory
 from vggbench.measure.pinning import pin_process
 from vggbench.measure.predicting import likeliest
 from vggbench.measure.profiling import profile_requests
+from vggbench.measure.resting import rest
 from vggbench.measure.stopping import Enough, Steady, StoppingRule
 from vggbench.measure.throughput import throughput_block
 from vggbench.parity.check import check, check_each
@@ -260,6 +261,10 @@ class Worker:
         images = [self._ring_order[batch] for batch in block.last_batches]
         return check_each(np.concatenate(rows), self._logits, self._tolerance, np.concatenate(images))
 
+    def rest(self, *, most_s: float) -> dict[str, Any]:
+        """Wait until the library's threads sleep; beside a script's time there is nothing to wait for."""
+        return {"asleep": self.session.timeline == "scripted" or rest(most_s)}
+
     def predict(self, *, inputs: str) -> dict[str, Any]:
         """Say the likeliest classes of the images in a `.npy` file: fp32, as many as the session's batch has."""
         self.session.stage(0, np.load(inputs, allow_pickle=False))
@@ -307,6 +312,7 @@ _COMMANDS: dict[str, Callable[..., dict[str, Any]]] = {
     "verify": Worker.verify,
     "warm": Worker.warm,
     "block": Worker.block,
+    "rest": Worker.rest,
     "predict": Worker.predict,
     "start_profiling": Worker.start_profiling,
     "profile": Worker.profile,
