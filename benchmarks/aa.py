@@ -31,6 +31,7 @@ from vggbench.measure.validity import gravest, is_of_what_was_asked
 from vggbench.models.spec import make_spec
 from vggbench.plan import Cell
 from vggbench.plan.cells import replicate
+from vggbench.plan.order import schedule
 from vggbench.preparation import Materials, materials, request_for
 from vggbench.report.table import row_title, with_interval
 from vggbench.results.columns import Row
@@ -39,7 +40,6 @@ from vggbench.results.findings import doubts, launch_findings
 from vggbench.results.journal import read_rounds
 from vggbench.results.rows import derive_rows
 from vggbench.results.run_info import RunInfo, read_run_info
-from vggbench.runner import schedule
 
 NULL_REQUESTS = 2000  # a block: some hundred microseconds
 LEAST_SHARE = 0.95  # of the pairs: intervals of 95 % each overlap more often than that where nothing is wrong

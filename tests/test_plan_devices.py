@@ -6,7 +6,7 @@ from tests.fakes import known, missing
 from vggbench.environment.gpus import SeenGpus
 from vggbench.errors import RequestError
 from vggbench.measure.client import BackendProbe
-from vggbench.plan import expand, selection
+from vggbench.plan import expand, find_cells, selection
 from vggbench.plan.devices import choose_device
 
 H100 = SeenGpus(("NVIDIA H100",), "580.65.06")
@@ -107,3 +107,15 @@ def test_on_a_gpu_its_own_backends_and_precisions_are_the_default():
 def test_options_of_a_gpu_are_part_of_its_cells():
     (cell,) = on_gpu({"variant": "vgg11", "backend": "torch:cuda_graph=on", "precision": "fp32"})
     assert dict(cell.options) == {"cuda_graph": "on", "memory_format": "contiguous"}
+
+
+def test_only_where_nothing_is_chosen_a_gpu_has_several_batches(machine, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("vggbench.measure.client.probe", machine(H100))
+
+    def sizes(chosen: dict, **options) -> set[int]:
+        cells, _versions = find_cells([selection(chosen)], device=None, threads=1, **options)
+        return {cell.batch_size for cell in cells}
+
+    assert sizes({}, broad=True) == {1, 8, 32}
+    assert sizes({}) == sizes({"variant": "vgg11"}, broad=True) == {1}
+    assert sizes({"batch_size": 4}, broad=True) == {4}

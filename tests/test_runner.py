@@ -20,10 +20,11 @@ from vggbench.errors import DiskSpaceError, ExportError, RunFolderError
 from vggbench.measure.records import RoundRecord
 from vggbench.measure.request import RoundRequest
 from vggbench.measure.rounds import run_round
+from vggbench.plan.order import schedule
 from vggbench.report.derive import DERIVED_NAMES
 from vggbench.results.journal import JOURNAL_NAME
 from vggbench.results.run_info import FILE_NAME
-from vggbench.runner import Places, resume_run, schedule, verify_plan
+from vggbench.runner import Places, resume_run, verify_plan
 
 pytestmark = pytest.mark.usefixtures("inline_workers")
 

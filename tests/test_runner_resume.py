@@ -20,9 +20,10 @@ from vggbench.errors import ArtefactError, ExportError, Interrupted, RunFolderEr
 from vggbench.measure.records import Failure, RoundRecord
 from vggbench.measure.request import RoundRequest
 from vggbench.plan import Cell
+from vggbench.plan.order import schedule
 from vggbench.results.journal import JOURNAL_NAME
 from vggbench.results.run_info import FILE_NAME, read_run_info, write_run_info
-from vggbench.runner import Places, resume_run, schedule
+from vggbench.runner import Places, resume_run
 
 pytestmark = pytest.mark.usefixtures("inline_workers")
 

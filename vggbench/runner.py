@@ -5,9 +5,8 @@ Rounds are made by an `Executor`; local worker processes are one. Imports no bac
 
 from __future__ import annotations
 
-import random
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,9 +22,10 @@ from vggbench.measure.gpu_state import idle_power_w
 from vggbench.measure.records import RoundRecord, gave_up
 from vggbench.measure.request import RoundRequest
 from vggbench.measure.roofline import Ceiling
-from vggbench.measure.rounds import run_round, verify_round
+from vggbench.measure.rounds import Executor, executor_of, verify_round
 from vggbench.measure.saturation import TriedRate, most_productive
 from vggbench.plan import Cell, Plan
+from vggbench.plan.order import schedule
 from vggbench.preparation import Materials, missing_bytes, prepare_all, request_for
 from vggbench.results.columns import Row
 from vggbench.results.journal import JOURNAL_NAME, Journal, read_rounds
@@ -33,15 +33,6 @@ from vggbench.results.rows import derive_rows
 from vggbench.results.run_folder import discard, held, make_folder
 from vggbench.results.run_info import FILE_NAME, SCHEMA_VERSION, Prepared, RunInfo, read_run_info, write_run_info
 from vggbench.version import VERSION
-
-
-class Executor(Protocol):
-    """Makes one round, wherever that is; never raises for what goes wrong in it."""
-
-    def __call__(self, request: RoundRequest) -> RoundRecord:
-        """Return the round's record."""
-        ...
-
 
 # Measures the machine's ceilings for a plan, before and after its rounds.
 Gauge = Callable[[Plan], Sequence[Ceiling]]
@@ -122,7 +113,7 @@ def start_run(
     *,
     backend_versions: Mapping[str, str],
     observer: Observer | None = None,
-    execute: Executor = run_round,
+    execute: Executor | None = None,
     gauge: Gauge | None = None,
     search: Search | None = None,
 ) -> list[Row]:
@@ -150,7 +141,7 @@ def resume_run(
     *,
     retry_failed: bool = False,
     observer: Observer | None = None,
-    execute: Executor = run_round,
+    execute: Executor | None = None,
     gauge: Gauge | None = None,
     search: Search | None = None,
 ) -> list[Row]:
@@ -205,9 +196,9 @@ def verify_cells(
 
 @dataclass(frozen=True, slots=True)
 class _Means:
-    """What measures; what is None is left out."""
+    """What measures; what is None is left out, but `execute`: the device's own way then."""
 
-    execute: Executor
+    execute: Executor | None
     gauge: Gauge | None
     search: Search | None
 
@@ -224,7 +215,8 @@ def _carry_on(
         if steps:
             _note_ceilings(places.folder, means.gauge, observer)
             _note_in_flight(places.folder, found, means.search, observer)
-            _measure(places.folder, steps, found, observer, means.execute)
+            with executor_of(info.plan.cells[0].device) as usual:
+                _measure(places.folder, steps, found, observer, means.execute or usual)
             _note_ceilings(places.folder, means.gauge, observer)
     except KeyboardInterrupt:
         derive(places.folder)
@@ -350,14 +342,6 @@ def _measure(
         observer.measured(cell, record)
         if gave_up(record):
             given_up.add(cell.id)
-
-
-def schedule(cells: Sequence[Cell], rounds: int, seed: int) -> Iterator[tuple[int, Cell]]:
-    """Yield (round, cell): each round has every cell once, in a random order of its own."""
-    for number in range(rounds):
-        order = list(cells)
-        random.Random(f"{seed}/{number}").shuffle(order)  # noqa: S311 - an order, not a secret
-        yield from ((number, cell) for cell in order)
 
 
 def round_request(info: RunInfo, cell: Cell, number: int, found: Materials) -> RoundRequest:

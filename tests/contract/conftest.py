@@ -34,17 +34,18 @@ class Opener:
     spec: ModelSpec
     found: Materials
     options: Mapping[str, str]
+    device: str = "cpu"
 
     def __call__(self, *, batch_size: int = 2, in_flight: int = 1, **options: str) -> Session:
         backend = find_backend(self.backend)
         return backend.open(
             self.found.artefact,
-            device="cpu",
+            device=self.device,
             precision=self.precision,
             batch_size=batch_size,
             threads=THREADS,
             in_flight=in_flight,
-            options=check_options(backend, {**self.options, **options}),
+            options=check_options(backend, {**self.options, **options}, self.device),
         )
 
     @property
@@ -86,15 +87,14 @@ CASES = [
 ]
 
 
-@pytest.fixture(params=CASES)
-def opener(request: pytest.FixtureRequest, exports: Path) -> Opener:
-    text, precision = request.param
+def make_opener(text: str, precision: str, exports: Path, device: str = "cpu") -> Opener:
+    """Return it for a backend with its options, or skip with the reason why there is none."""
     name, options = parse_backend(text)
     backend = find_backend(name)
-    state = backend.availability("cpu")
+    state = backend.availability(device)
     if isinstance(state, Unavailable):
         pytest.skip(f"{name}: {state.reason}")
-    support = backend.supports(precision, "cpu")
+    support = backend.supports(precision, device)
     if not support.supported:
         pytest.skip(f"{name}: {support.reason}")
     spec = COMPILED_SPEC if name == COMPILES else SPEC
@@ -103,10 +103,15 @@ def opener(request: pytest.FixtureRequest, exports: Path) -> Opener:
         backend=name,
         options=options,
         precision=precision,
-        device="cpu",
+        device=device,
         batch_size=2,
         threads=THREADS,
         in_flight=2,
         export_options=Calibration(images=8).options if precision in QUANTIZED_PRECISIONS else {},
     )
-    return Opener(name, precision, spec, materials(cell, exports), options)
+    return Opener(name, precision, spec, materials(cell, exports), options, device)
+
+
+@pytest.fixture(params=CASES)
+def opener(request: pytest.FixtureRequest, exports: Path) -> Opener:
+    return make_opener(*request.param, exports)

@@ -51,7 +51,7 @@ def test_evidence_proves_the_request(opener: Opener):
         session.wait(0)
         evidence = session.evidence()
     found = judge_evidence(
-        evidence, precision=opener.precision, device="cpu", batch_size=2, threads=THREADS, macs=opener.macs
+        evidence, precision=opener.precision, device=opener.device, batch_size=2, threads=THREADS, macs=opener.macs
     )
     assert found == []
     assert next(iter(precision_shares(evidence))) == opener.precision

@@ -15,11 +15,12 @@ import pytest
 
 from tests import cuda_stand_in
 from tests.cuda_stand_in import ALLOCATED_BYTES, CudaStandIn
-from tests.fakes import SPEC, fake_plan, fake_request
+from tests.fakes import SPEC, InlineWorker, fake_plan, fake_request
 from tests.measure.test_gpu_state import fake_nvml, refuse
 from vggbench.backends import torch_eager
 from vggbench.backends.registry import check_options, find_backend
 from vggbench.environment import gpus
+from vggbench.measure import rounds
 from vggbench.measure.conditions import Conditions
 from vggbench.measure.device_memory import process_memory
 from vggbench.measure.disturbance import sum_up
@@ -42,6 +43,11 @@ CELL = Cell(
     threads=2,
     in_flight=2,
 )
+
+
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("exports")
 
 
 def process(pid: int, used: int | None) -> SimpleNamespace:
@@ -67,8 +73,8 @@ def request_of(cell: Cell, exports: Path):
     return fake_request(cell, exports, timing=Timing.of_seconds(0.02))
 
 
-def test_a_round_has_the_devices_time_the_hosts_and_the_copies(machine: CudaStandIn, fake_exports: Path):
-    record = run_round(request_of(CELL, fake_exports))
+def test_a_round_has_the_devices_time_the_hosts_and_the_copies(machine: CudaStandIn, exports: Path):
+    record = run_round(request_of(CELL, exports))
     assert record.failure is None, record.failure
     latency, throughput = record.sessions
     assert latency.timeline == throughput.timeline == "cuda"
@@ -86,11 +92,11 @@ def test_a_round_has_the_devices_time_the_hosts_and_the_copies(machine: CudaStan
     assert (record.device_memory_bytes, record.device_allocated_bytes) == (5 << 20, ALLOCATED_BYTES)
 
 
-def test_a_row_has_them_as_columns(machine: CudaStandIn, fake_exports: Path):
+def test_a_row_has_them_as_columns(machine: CudaStandIn, exports: Path):
     plan = fake_plan(CELL)
-    kept, _found = prepare_all(plan, fake_exports, lambda _cell: None)
+    kept, _found = prepare_all(plan, exports, lambda _cell: None)
     info = replace(new_info(plan, {"torch": "2"}), prepared=kept)
-    (row,) = derive_rows(info, [run_round(request_of(CELL, fake_exports))])
+    (row,) = derive_rows(info, [run_round(request_of(CELL, exports))])
     assert row.timing == "cuda"
     assert (row.device_memory_mib, row.device_allocated_mib) == (5, 3)
     assert row.device_name == "NVIDIA Made Up"
@@ -114,6 +120,36 @@ def test_both_edges_of_every_block_are_looked_at():
     assert found.slowdowns == (("power cap", 3),)  # blocks, not edges
 
 
+def test_the_batches_of_an_engine_share_a_process_within_a_round(machine: CudaStandIn, exports: Path, monkeypatch):
+    started: list[InlineWorker] = []
+
+    class Worker(InlineWorker):
+        def __init__(self, **options) -> None:
+            super().__init__(**options)
+            started.append(self)
+
+    monkeypatch.setattr(rounds, "WorkerClient", Worker)
+    small, large = (request_of(replace(CELL, batch_size=size), exports) for size in (1, 3))
+    with rounds.executor_of("cuda") as execute:
+        first, second = execute(small), execute(large)
+        assert len(started) == 1
+        assert [record.sessions[0].evidence.batch_size for record in (first, second)] == [1, 3]
+        assert first.sessions[0].import_s == second.sessions[0].import_s  # it was imported once, for both
+        execute(replace(large, round=1))
+        assert len(started) == 2
+        execute(replace(large, round=1, precision="tf32"))
+        assert len(started) == 3
+    with rounds.executor_of("cpu") as execute:
+        assert execute is rounds.run_round
+
+
+def test_a_process_that_broke_is_not_shared(machine: CudaStandIn, exports: Path, monkeypatch):
+    good = request_of(CELL, exports)
+    with rounds.executor_of("cuda") as execute:
+        assert execute(replace(good, reference_sha256="00")).failure is not None
+        assert execute(good).failure is None
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [
@@ -129,9 +165,9 @@ def test_both_edges_of_every_block_are_looked_at():
     ],
 )
 def test_memory_that_runs_out_is_a_failure_at_its_batch(
-    machine: CudaStandIn, fake_exports: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+    machine: CudaStandIn, exports: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
 ):
-    request = request_of(CELL, fake_exports)
+    request = request_of(CELL, exports)
 
     def fail(*_arguments: object) -> None:
         raise error
@@ -144,8 +180,8 @@ def test_memory_that_runs_out_is_a_failure_at_its_batch(
     assert failure.reason.endswith("; use a smaller --batch-size")
 
 
-def test_another_error_is_told_as_it_is(machine: CudaStandIn, fake_exports: Path, monkeypatch: pytest.MonkeyPatch):
-    request = request_of(CELL, fake_exports)
+def test_another_error_is_told_as_it_is(machine: CudaStandIn, exports: Path, monkeypatch: pytest.MonkeyPatch):
+    request = request_of(CELL, exports)
 
     def fail(*_arguments: object) -> None:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
@@ -172,6 +208,6 @@ def test_nvml_tells_what_this_process_holds(machine: CudaStandIn, running: list,
     assert process_memory("cpu") is None
 
 
-def test_the_materials_are_those_of_any_device(fake_exports: Path):
+def test_the_materials_are_those_of_any_device(exports: Path):
     on_cpu = replace(CELL, device="cpu", options={"memory_format": "contiguous"})
-    assert materials(CELL, fake_exports).artefact == materials(on_cpu, fake_exports).artefact
+    assert materials(CELL, exports).artefact == materials(on_cpu, exports).artefact

@@ -137,15 +137,15 @@ class CellChoice:
         return read_plan_file(self.plan)
 
     def read_cells(
-        self, file: PlanFile | None, probe: Callable[[str, str], Probe] | None = None
+        self, file: PlanFile | None, probe: Callable[[str, str], Probe] | None = None, *, broad: bool = False
     ) -> tuple[tuple[Cell, ...], dict[str, str]]:
-        """Return the cells, and the versions of the backends in them; `probe` as `find_cells` takes it."""
+        """Return the cells, and the versions of the backends in them; `probe` and `broad` as `find_cells` has them."""
         from vggbench.plan import find_cells, selection
 
         device = self.device if self.device is not None else (file.device if file else None)
         threads = self.threads if self.threads is not None else (file.threads if file else None)
         selections = file.cells if file else [selection(self.chosen)]
-        return find_cells(selections, device=device, threads=threads, probe=probe)
+        return find_cells(selections, device=device, threads=threads, probe=probe, broad=broad)
 
 
 def choose_model(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -103,7 +104,8 @@ def run(
 ) -> None:
     """Build, export, verify, measure and report on this machine.
 
-    Without options: vgg16_bn at batch 1 on every backend that works here, in fp32 and what else it does natively.
+    Without options: vgg16_bn at batch 1 on every backend that works here, in fp32 and what else it does natively; on a
+    GPU at batches 1, 8 and 32, in two short rounds.
     """
     from vggbench.cli.progress import progress
     from vggbench.measure.saturation import saturate
@@ -121,9 +123,11 @@ def run(
         plan, versions = _make_plan(choice, rounds, replicas, time_budget_s, showing(data, exports))
         announce_plan(plan, exports)
         folder = output or default_folder()
+        # To try several requests in flight, every cell would have to be opened, and compiled, once more.
+        search = None if _is_for_a_look(choice, plan.cells) else saturate
         with progress() as observer:
             places = Places(folder=folder, exports=exports)
-            rows = start_run(plan, places, backend_versions=versions, observer=observer, gauge=gauge, search=saturate)
+            rows = start_run(plan, places, backend_versions=versions, observer=observer, gauge=gauge, search=search)
     _show(rows, folder, strict=strict, json_output=json_output)
 
 
@@ -150,11 +154,24 @@ def _make_plan(
     time_budget_s: float | None,
     show: Callable[[tuple[Cell, ...]], tuple[Cell, ...]],
 ) -> tuple[Plan, dict[str, str]]:
+    from vggbench.plan import GPU_BUDGET_S, GPU_ROUNDS
+
     file = choice.read_file()
     pace = _pace(file, rounds, replicas, time_budget_s)
     pace.plan(())  # a wrong number is said before backends are probed
-    cells, versions = choice.read_cells(file)
+    cells, versions = choice.read_cells(file, broad=True)
+    if _is_for_a_look(choice, cells):
+        pace = replace(
+            pace,
+            rounds=GPU_ROUNDS if rounds is None else rounds,
+            time_budget_s=GPU_BUDGET_S if time_budget_s is None else time_budget_s,
+        )
     return pace.plan(show(cells)), versions
+
+
+def _is_for_a_look(choice: CellChoice, cells: tuple[Cell, ...]) -> bool:
+    """Say whether nothing was chosen, on a GPU: everything there is, measured shortly, in under ten minutes."""
+    return not choice.chosen and choice.plan is None and cells[0].device != "cpu"
 
 
 def _pace(file: PlanFile | None, rounds: int | None, replicas: int | None, time_budget_s: float | None) -> Pace:

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,14 @@ Timer = Callable[[WorkerClient, RoundRequest], Blocks]
 Lender = Callable[[RoundRequest], AbstractContextManager[WorkerClient]]
 
 
+class Executor(Protocol):
+    """Makes one round, wherever that is; never raises for what goes wrong in it."""
+
+    def __call__(self, request: RoundRequest) -> RoundRecord:
+        """Return the round's record."""
+        ...
+
+
 def run_round(request: RoundRequest) -> RoundRecord:
     """Measure the cell once; whatever goes wrong in the worker is in the record, never raised."""
     return _round(request, _both_sessions)
@@ -59,9 +67,36 @@ def verify_in_turn(requests: Iterable[RoundRequest]) -> Iterator[RoundRecord]:
     For where nothing is timed: importing a library takes longer than verifying a small network. What breaks a process
     ends with it, and the next cell has a new one.
     """
-    with _Shared() as shared:
+    with _Shared(_same_library) as shared:
         for request in requests:
             yield _round(request, _verified_session, shared.lend)
+
+
+@contextmanager
+def executor_of(device: str) -> Iterator[Executor]:
+    """Yield what makes rounds on a device: on a CPU each in a process of its own.
+
+    On a GPU a round of all batches of an engine has one process, where they follow each other: to start a library and
+    to load a network takes longer there than to measure it. What breaks a process ends with it.
+    """
+    if device == "cpu":
+        yield run_round
+        return
+    with _Shared(_same_engine) as shared:
+
+        def run_in_turn(request: RoundRequest) -> RoundRecord:
+            return _round(request, _both_sessions, shared.lend)
+
+        yield run_in_turn
+
+
+def _same_library(request: RoundRequest) -> object:
+    """What must not change within a process; on a GPU some libraries read once which precision is allowed."""
+    return request.backend if request.device == "cpu" else (request.backend, request.precision)
+
+
+def _same_engine(request: RoundRequest) -> object:
+    return request.round, request.backend, request.precision, dict(request.options), request.artefact["sha256"]
 
 
 def profile_round(request: RoundRequest, requests: int | None) -> tuple[RoundRecord, Profile | None]:
@@ -129,18 +164,19 @@ def _fresh(request: RoundRequest) -> AbstractContextManager[WorkerClient]:
 
 
 class _Shared:
-    """A process that is kept for the next request of the same backend, unless it broke."""
+    """A process that is kept for the next request that has the same in common with it, unless it broke."""
 
-    def __init__(self) -> None:
+    def __init__(self, common: Callable[[RoundRequest], object]) -> None:
+        self._common = common
         self._kept = ExitStack()
         self._worker: WorkerClient | None = None
-        self._backend = ""
+        self._for: object = None
 
     @contextmanager
     def lend(self, request: RoundRequest) -> Iterator[WorkerClient]:
-        if self._worker is None or request.backend != self._backend:
+        if self._worker is None or self._common(request) != self._for:
             self._end()
-            self._worker, self._backend = self._kept.enter_context(_fresh(request)), request.backend
+            self._worker, self._for = self._kept.enter_context(_fresh(request)), self._common(request)
         try:
             yield self._worker
         except WorkerFailure:

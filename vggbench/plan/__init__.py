@@ -6,6 +6,8 @@ No torch, no onnx, no backend's library.
 from vggbench.plan.cells import (
     DEFAULT_ROUND_SECONDS,
     DEFAULT_ROUNDS,
+    GPU_BUDGET_S,
+    GPU_ROUNDS,
     LARGEST_BATCH,
     LONGEST_BUDGET_S,
     MOST_REPLICAS,
@@ -22,6 +24,8 @@ __all__ = [
     "DEFAULT_ROUNDS",
     "DEFAULT_ROUND_SECONDS",
     "DEFAULT_VARIANT",
+    "GPU_BUDGET_S",
+    "GPU_ROUNDS",
     "LARGEST_BATCH",
     "LONGEST_BUDGET_S",
     "MOST_REPLICAS",

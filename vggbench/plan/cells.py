@@ -18,6 +18,8 @@ from vggbench.models.spec import ModelSpec
 
 DEFAULT_ROUNDS = 6  # the fewest from which a 95 % signed-rank interval exists
 DEFAULT_ROUND_SECONDS = 2.5  # with process starts and parity, the default plan then stays under 5 minutes on two cores
+# Of a GPU where nothing is chosen: a start, an opening or a compilation takes seconds there, a request does not.
+GPU_ROUNDS, GPU_BUDGET_S, GPU_BATCH_SIZES = 2, 80.0, (1, 8, 32)
 LARGEST_BATCH = 4096
 MOST_IN_FLIGHT = 4  # beyond this the requests only share the same cores in thinner slices
 MOST_THREADS = 8192  # processors that Linux is built for at most; cells are chosen by what is here

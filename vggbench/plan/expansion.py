@@ -25,9 +25,9 @@ from vggbench.backends.base import PRECISIONS, Backend, default_precisions
 from vggbench.backends.registry import check_options, default_backends, find_backend
 from vggbench.errors import NothingToJudge, RequestError
 from vggbench.models.network_file import Network, NetworkFile
-from vggbench.plan.cells import LARGEST_BATCH, MOST_IN_FLIGHT, Cell
+from vggbench.plan.cells import GPU_BATCH_SIZES, LARGEST_BATCH, MOST_IN_FLIGHT, Cell
+from vggbench.plan.devices import CPU, choose_device
 from vggbench.plan.devices import Probe as Usable
-from vggbench.plan.devices import choose_device
 from vggbench.plan.selections import Selection
 
 
@@ -73,11 +73,13 @@ def find_cells(
     device: str | None,
     threads: int | None,
     probe: Callable[[str, str], Probe] | None = None,
+    broad: bool = False,
 ) -> tuple[tuple[Cell, ...], dict[str, str]]:
     """Probe this machine's backends and return the cells, and the versions of the backends in them.
 
     Without a device it is a GPU where there is one, as `choose_device` says. `probe` takes a backend's name and the
-    device; without it, this environment is asked.
+    device; without it, this environment is asked. With `broad`, a selection that says nothing has several batch sizes
+    on a GPU.
     """
     from vggbench.environment import default_threads
     from vggbench.measure import client
@@ -87,6 +89,8 @@ def find_cells(
     probed = cache(probe or client.probe)
     named = [parse_backend(text)[0] for selection in selections for text in selection.backend]
     chosen = choose_device(device, named, probed)
+    if broad and chosen != CPU:
+        selections = [one if one.model_fields_set else Selection(batch_size=[*GPU_BATCH_SIZES]) for one in selections]
     cells = expand(selections, device=chosen, threads=chosen_threads, probe=lambda name: probed(name, chosen))
     return cells, {name: probed(name, chosen).version for name in sorted({cell.backend for cell in cells})}
 

@@ -167,7 +167,10 @@ class Row:
     )
     compile_cache: str | None = _column("How many of those found their graph in the backend's cache, of all: `6/7`.")
     first_inference_ms: float | None = _column("The first request after opening: median over rounds.")
-    peak_memory_mib: float | None = _column("Largest resident memory of a worker process and its children, in MiB.")
+    peak_memory_mib: float | None = _column(
+        "Largest resident memory of a worker process and its children, in MiB; on a GPU one process measures all "
+        "batches of an engine."
+    )
     device_memory_mib: float | None = _column(
         "On a GPU, the most memory that NVML saw a worker process hold there, libraries and workspaces included, in "
         "MiB."

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from vggbench.measure import disturbance as limits
 from vggbench.measure.validity import LEAST_SHARE
+from vggbench.results.device import MOST_EXPOSED
 from vggbench.results.findings import ENOUGH_ROUNDS, NOISY_PERCENT
 
 
@@ -68,8 +69,9 @@ MEANINGS: Mapping[str, Meaning] = {
         f"Wait until the machine is at its steady temperature and load; give {ENOUGH_ROUNDS} `--rounds`.",
     ),
     "unsteady": Meaning(
-        "Over half of the warm-ups ended at their time limit before requests stopped getting faster.",
-        "Give more `--time-budget-s`.",
+        "Over half of the warm-ups ended at their time limit before requests stopped getting faster; or on a GPU over "
+        f"{100 * MOST_EXPOSED:g} % of the requests began before the host had enqueued them.",
+        "Give more `--time-budget-s`; for the latter `cuda_graph=on`.",
     ),
     "noisy": Meaning(
         f"The interval of latency or throughput is wider than {NOISY_PERCENT:g} % of the figure to either side, or "
