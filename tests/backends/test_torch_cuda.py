@@ -11,9 +11,11 @@ from tests import cuda_stand_in
 from tests.contract.conftest import SPEC, THREADS
 from tests.cuda_stand_in import CudaStandIn
 from vggbench.artefacts.weights import weights_artefact
+from vggbench.backends import torch_compile
 from vggbench.backends.torch_compile import CompiledTorchSession
 from vggbench.backends.torch_eager import BACKEND, TorchSession, load_network
 from vggbench.errors import RequestError
+from vggbench.models.layers import mac_layers
 from vggbench.parity.inputs import input_images
 
 torch = pytest.importorskip("torch")
@@ -123,3 +125,21 @@ def test_a_closed_session_holds_no_memory(machine: CudaStandIn, artefact):
     session.close()
     session.close()
     assert len(session.device_slots) == 0
+
+
+@pytest.mark.slow
+def test_what_a_profile_does_not_see_is_told_as_given_to_inductor(machine: CudaStandIn, artefact, monkeypatch):
+    options = {"memory_format": "contiguous", "mode": "default", "freezing": "off"}
+    with CompiledTorchSession(load_network(artefact, "fp32", options, "cuda"), 2, THREADS, 1, options) as session:
+        assert session.timeline == "cuda"
+        seen = session.evidence()
+        assert "products_seen" not in seen.flags
+        monkeypatch.setattr(torch_compile, "_outermost_products", lambda _events: iter(()))
+        given = session.evidence()
+    assert given.flags["products_seen"] == "as given to inductor"
+    assert {layer.placement for layer in given.layers} == {"inductor"}
+    assert set(given.placements) == {"inductor"}
+    assert given.batch_size == 2
+    macs = sum(layer.macs for layer in mac_layers(SPEC, 2))
+    assert sum(layer.macs for layer in seen.layers) == sum(layer.macs for layer in given.layers) == macs
+    assert session.compilation.seconds > 0

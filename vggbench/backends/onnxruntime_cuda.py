@@ -41,6 +41,7 @@ from vggbench.models.network_file import NetworkFile, network_from_json
 
 CUDA, TENSORRT = "CUDAExecutionProvider", "TensorrtExecutionProvider"
 DEVICE_TYPE = "cuda"  # of the memory that is bound
+_NO_PROFILE = "onnxruntime's profiler times launches on a GPU, not kernels; profile with --backend torch"
 _OVERRIDE = "NVIDIA_TF32_OVERRIDE"  # what NVIDIA's libraries read once: 0 forbids tf32 whatever they are told
 _PARSER_LIBRARIES = ("libnvinfer.so.10", "libnvonnxparser.so.10")
 
@@ -315,11 +316,11 @@ class CudaOnnxRuntimeSession(SessionContext):
 
     def start_profiling(self) -> None:
         """Refuse: the profiler's times are those of launching a kernel."""
-        raise RuntimeError("onnxruntime's profiler times launches on a GPU, not kernels; profile with --backend torch")
+        raise RuntimeError(_NO_PROFILE)
 
-    def layer_times(self, run: Callable[[], None], requests: int) -> tuple[LayerTime, ...]:
+    def layer_times(self, run: Callable[[], None], requests: int) -> tuple[LayerTime, ...]:  # noqa: ARG002 - refused
         """Refuse, likewise."""
-        raise RuntimeError(f"{requests} requests of {run} cannot be profiled")
+        raise RuntimeError(_NO_PROFILE)
 
     def close(self) -> None:
         """Drop the sessions before the memory that they are bound to."""

@@ -33,6 +33,7 @@ _WITHOUT_GRAPHS = "max-autotune-no-cudagraphs"
 _MODES = ("default", "max-autotune", "reduce-overhead", _WITHOUT_GRAPHS)
 _GRAPH_MODES = ("max-autotune", "reduce-overhead")  # on a CUDA device
 _GRAPH_CALLS = 3  # the first warms up, the second records the graph, the third replays it
+Stopwatch = Callable[[Iterable[Any]], int]
 # The profiler's name of a call into inductor's code.
 _COMPILED_CALL = "## Call CompiledFxGraph"
 _REQUEST = "vggbench request"  # our own mark around each request in a profile
@@ -207,16 +208,19 @@ class CompiledTorchSession(TorchSession):
     def layer_times(self, run: Callable[[], None], requests: int) -> tuple[LayerTime, ...]:
         """Profile the requests: products by their calls; what inductor generated beside them is one operation.
 
-        Generated code has no events of its own, and no names of layers: it may be fused from several.
+        Generated code has no events of its own, and no names of layers: it may be fused from several. On a GPU a call's
+        time is that of the kernels it launched.
         """
         from torch.profiler import ProfilerActivity, profile, record_function
 
-        with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiler:
+        on_gpu = self.device_slots is not None
+        activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+        with profile(activities=activities, record_shapes=True) as profiler:
             for _ in range(1 + requests):  # the profiler prepares itself in the first
                 with record_function(_REQUEST):
                     run()
         marks = [event for event in profiler.events() if event.name == _REQUEST]
-        return _layer_times(marks[-requests:])
+        return _layer_times(marks[-requests:], _kernels_ns if on_gpu else _elapsed_ns)
 
     def close(self) -> None:
         """Drop the network and what was compiled for it."""
@@ -247,12 +251,12 @@ def _outermost_products(events: Iterable[Any]) -> Iterator[Any]:
             yield event
 
 
-def _layer_times(requests: list[Any]) -> tuple[LayerTime, ...]:
+def _layer_times(requests: list[Any], taken_ns: Stopwatch) -> tuple[LayerTime, ...]:
     """Return the times of products and of generated code from the marks around requests."""
     inside = [list(_called(request)) for request in requests]
     products = list(zip(*(list(_outermost_products(events)) for events in inside), strict=True))
-    times = [_product_time(index, calls) for index, calls in enumerate(products)]
-    regions = [_elapsed_ns(event for event in events if event.name.startswith(_COMPILED_CALL)) for events in inside]
+    times = [_product_time(index, calls, taken_ns) for index, calls in enumerate(products)]
+    regions = [taken_ns(event for event in events if event.name.startswith(_COMPILED_CALL)) for events in inside]
     known = [sum(time.samples_ns[number] for time in times) for number in range(len(inside))]
     if not any(regions):
         return tuple(times)
@@ -268,19 +272,24 @@ def _called(event: Any) -> Iterator[Any]:
         yield from _called(child)
 
 
-def _product_time(index: int, calls: tuple[Any, ...]) -> LayerTime:
+def _product_time(index: int, calls: tuple[Any, ...], taken_ns: Stopwatch) -> LayerTime:
     evidence = _layer_evidence(calls[0], index, "cpu")
     return LayerTime(
         name=evidence.name,
         operation=evidence.operation,
         macs=evidence.macs,
         weights=math.prod(calls[0].input_shapes[_PRODUCTS[calls[0].name][1]]),
-        samples_ns=tuple(_elapsed_ns([call]) for call in calls),
+        samples_ns=tuple(taken_ns([call]) for call in calls),
     )
 
 
 def _elapsed_ns(events: Iterable[Any]) -> int:
     microseconds: float = sum(event.time_range.elapsed_us() for event in events)
+    return round(1000 * microseconds)
+
+
+def _kernels_ns(events: Iterable[Any]) -> int:
+    microseconds: float = sum(event.device_time_total for event in events)
     return round(1000 * microseconds)
 
 
