@@ -22,9 +22,9 @@ WIDTH = 100
 TYPER = "0.29"  # lines break elsewhere in others; what the help says is tested besides
 COMMANDS = (
     *("", "run", "profile", "accuracy", "predict", "doctor", "export", "exports", "report", "verify", "audit"),
-    *("tolerances", "list", "show", "train"),
+    *("tolerances", "list", "show", "train", "baseline"),
 )
-SUBCOMMANDS = ("exports list", "exports prune")
+SUBCOMMANDS = ("baseline refresh", "exports list", "exports prune")
 HELPS = (*COMMANDS, *SUBCOMMANDS)
 
 # Renders every help as on a terminal, without colours.
@@ -116,6 +116,7 @@ def test_commands_are_grouped_on_a_terminal_and_elsewhere(helps: dict[str, str],
         "verify",
         "tolerances",
         "audit",
+        "baseline",
         "Learn",
         "list",
         "show",

@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from vggbench.cli.accuracy import accuracy
 from vggbench.cli.audit import audit
+from vggbench.cli.baseline import app as baseline
 from vggbench.cli.doctor import doctor
 from vggbench.cli.export import export
 from vggbench.cli.exports import app as exports
@@ -90,6 +91,7 @@ app.command("export", rich_help_panel=ARTEFACTS)(export)
 app.add_typer(exports, name="exports", help="List artefacts, or remove some to make room.", rich_help_panel=ARTEFACTS)
 app.command("train", rich_help_panel=ARTEFACTS)(train)
 app.command("report", rich_help_panel=ARTEFACTS)(report)
+app.add_typer(baseline, name="baseline", help="Keep the runs that later ones are compared with.", rich_help_panel=CI)
 app.command("verify", rich_help_panel=CI)(verify)
 app.command("tolerances", rich_help_panel=CI)(tolerances)
 app.command("audit", rich_help_panel=CI)(audit)
