@@ -32,6 +32,7 @@ def onnx_cell(backend: str = "onnxruntime", **changes: Any) -> Cell:
     return replace(fake_cell(backend=backend, spec=SPEC, batch_size=1, threads=1), **changes)
 
 
+@pytest.mark.slow
 def test_a_row_has_bound_own_error_observed_error_and_margin(inline_workers: None, exports: Path) -> None:
     (row,) = table(exports, onnx_cell())
     assert (row.variant, row.input_size, row.precision, row.backend) == (SPEC.variant, 32, "fp32", "onnxruntime")
@@ -127,6 +128,7 @@ class Dying(InlineWorker):
         return super().call(command, **arguments)
 
 
+@pytest.mark.slow
 def test_a_process_serves_all_cells_of_a_backend_until_one_breaks_it(
     inline_workers: None, exports: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

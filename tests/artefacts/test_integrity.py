@@ -149,6 +149,7 @@ def test_a_worker_notices_any_flipped_bit_before_its_backend_opens_a_file(
     assert opened == [True]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FILES)
 @FLIPS
 @given(data=st.data())
@@ -157,6 +158,7 @@ def test_any_flipped_bit_of_a_manifest_is_noticed(made: Made, kind: str, data: s
         refusal(lambda: made.find(kind))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FILES["onnx"])
 @FLIPS
 @given(data=st.data())

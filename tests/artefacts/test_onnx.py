@@ -42,6 +42,7 @@ def test_the_file_computes_the_network(exports, size, batch_norm):
     assert np.linalg.norm(one - reference[1:2]) < FP32_ERROR * np.linalg.norm(reference - reference.mean(axis=0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
@@ -72,6 +73,7 @@ def test_onnx_own_evaluator_agrees(exports):
     assert signal_error(found, exact_logits(spec, weights, inputs)) < FP32_ERROR
 
 
+@pytest.mark.slow
 def test_probabilities_come_with_their_logits(exports):
     spec = narrow(outputs="probabilities")
     weights = weights_artefact(spec, exports)
@@ -139,6 +141,7 @@ def test_nothing_of_the_machine_is_in_the_files(tmp_path):
     assert noted == []
 
 
+@pytest.mark.slow
 def test_two_exports_are_the_same_bytes(tmp_path):
     spec = narrow(batch_norm=True, outputs="probabilities")
     one, two = (onnx_artefact(spec, tmp_path / name) for name in "ab")
@@ -173,6 +176,7 @@ SINGLE = OnnxForm(external_data=False)
 BOTH = OnnxForm(fold_batch_norm=False, external_data=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", [KEPT, SINGLE, BOTH], ids=str)
 @pytest.mark.parametrize("run", [run_onnx, run_openvino])
 def test_every_form_computes_the_network(exports, form, run):
@@ -183,6 +187,7 @@ def test_every_form_computes_the_network(exports, form, run):
     assert signal_error(found, exact_logits(spec, weights, inputs)) < FP32_ERROR
 
 
+@pytest.mark.slow
 def test_every_form_is_an_artefact_of_its_own(exports):
     spec = narrow(batch_norm=True)
     artefacts = [onnx_artefact(spec, exports, form=form) for form in (OnnxForm(), KEPT, SINGLE, BOTH)]
@@ -208,6 +213,7 @@ def test_kept_batch_norms_are_nodes_with_weights_of_their_own(exports):
             np.testing.assert_array_equal(stored[key], tensor.numpy())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", [SINGLE, BOTH], ids=str)
 def test_a_single_file_has_all_of_it_and_is_the_same_message(exports, form):
     spec = narrow(batch_norm=True, input_size=128)
@@ -225,6 +231,7 @@ def test_a_single_file_has_all_of_it_and_is_the_same_message(exports, form):
     assert read_manifest(Path(single.folder)).files["model.onnx"].bytes <= form.bytes(spec)
 
 
+@pytest.mark.slow
 def test_what_is_announced_is_enough_and_not_much_more(tmp_path):
     many = make_spec(config=",".join(["4"] * 60), batch_norm=True, input_size=8, num_classes=2, classifier_width=4)
     for spec in (narrow(), narrow(batch_norm=True, input_size=128), many):
@@ -253,6 +260,7 @@ def test_too_little_room_is_said_before_anything_is_written(tmp_path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("opset", [OPSETS[0], OPSETS[-1]])
 def test_the_opset_is_the_one_that_was_asked_for(exports, opset):
     spec = narrow(input_size=128, local_response_norm="literal")
@@ -309,6 +317,7 @@ def test_the_cause_of_a_failure_is_shown(exports, tmp_path, monkeypatch):
         onnx_artefact(narrow(), tmp_path, weights)
 
 
+@pytest.mark.slow
 def test_damaged_weights_are_not_exported(tmp_path):
     weights = weights_artefact(narrow(), tmp_path)
     content = bytearray(weights.path.read_bytes())
@@ -319,6 +328,7 @@ def test_damaged_weights_are_not_exported(tmp_path):
     assert not list(tmp_path.rglob("model.onnx*"))
 
 
+@pytest.mark.slow
 def test_threads_take_their_usual_turns_again(tmp_path):
     before = sys.getswitchinterval()
     with ThreadPoolExecutor(max_workers=3) as pool:

@@ -136,6 +136,7 @@ def swap_statistics(model):
     norm.input[3], norm.input[4] = norm.input[4], norm.input[3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -37,6 +37,7 @@ def tensors_of(path: Path) -> dict[str, np.ndarray]:
     return {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(path).graph.initializer}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "layout"), KINDS)
 def test_weights_are_the_parents_to_half_a_step_of_their_channel(exports: Path, precision: str, layout: str):
     made, parent = quantized(exports, precision, layout), onnx_artefact(SPEC, exports)
@@ -52,6 +53,7 @@ def test_weights_are_the_parents_to_half_a_step_of_their_channel(exports: Path, 
         assert not stored[f"{name}/zero"].astype(np.float32).any()
 
 
+@pytest.mark.slow
 def test_biases_are_whole_numbers_in_the_one_layout_and_the_parents_own_in_the_other(exports: Path):
     parent = tensors_of(onnx_artefact(SPEC, exports).path)
     whole, plain = (tensors_of(quantized(exports, "int8", layout).path) for layout in ("ort", "trt"))
@@ -128,6 +130,7 @@ def test_the_manifest_names_a_set_of_photographs_by_its_hash_and_not_by_its_plac
     assert "photographs" not in text
 
 
+@pytest.mark.slow
 def test_the_same_request_is_found_again_and_another_is_another(exports: Path, monkeypatch: pytest.MonkeyPatch):
     made = quantized(exports, "int8", "ort")
     assert missing_parts(SPEC, exports, form_of("int8", "ort")) == {}
@@ -141,6 +144,7 @@ def test_the_same_request_is_found_again_and_another_is_another(exports: Path, m
     assert quantized(exports, "int8", "ort") == made == read_artefact(Path(made.folder))
 
 
+@pytest.mark.slow
 def test_a_damaged_parent_is_not_quantised(exports: Path, tmp_path: Path):
     shutil.copytree(exports, tmp_path, dirs_exist_ok=True)
     parent = onnx_artefact(SPEC, tmp_path)

@@ -65,6 +65,7 @@ def specs(noted):
     return [spec for spec, _exports, _rest in noted]
 
 
+@pytest.mark.slow
 def test_one_real_export_prints_its_path_last(tmp_path):
     arguments = [sys.executable, "-m", "vggbench", "export", *NARROW, "--exports", str(tmp_path)]
     first = subprocess.run(arguments, capture_output=True, text=True, check=True)

@@ -77,6 +77,7 @@ def test_progress_is_on_stderr_line_by_line(run):
     assert lines[3] == "[2/2] custom fake fault=none fp32 batch 1: 1 ms"
 
 
+@pytest.mark.slow
 def test_json_is_all_of_stdout_with_the_csvs_names_and_values(run, folder: Path):
     said = run("--json", "--batch-size", "1,2")
     rows = json.loads(said.out)
@@ -87,6 +88,7 @@ def test_json_is_all_of_stdout_with_the_csvs_names_and_values(run, folder: Path)
     assert [row["latency_ms"] for row in rows] == [float(row["latency_ms"]) for row in stored]
 
 
+@pytest.mark.slow
 def test_the_products_of_repeated_and_comma_separated_options(run):
     arguments = ("--precision", "fp32,bf16", "--batch-size", "3", "--batch-size", "1, 2")
     rows = json.loads(run("--json", *arguments).out)
@@ -285,6 +287,7 @@ def test_the_command_lines_pace_goes_over_the_plan_files(
     assert (plan["rounds"], plan["round_seconds"]) == (1, 2.0)
 
 
+@pytest.mark.slow
 def test_replicas_from_the_plan_file_and_from_the_command_line(
     command_line: CommandLine, plan_file: Path, tmp_path: Path, fake_exports: Path
 ):

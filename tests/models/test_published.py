@@ -326,7 +326,7 @@ def test_a_whole_network_is_fetched_exported_and_verified(home, host, table, tmp
     source.unlink()
     origin = host.publish("vgg11", content)
     table(vgg11=origin)
-    shape = {"weights": "imagenet", "exports": tmp_path / "exports"}
+    shape = {"weights": "imagenet", "input_size": 64, "exports": tmp_path / "exports"}
     artefact = vggbench.export("vgg11", **shape)
     assert ModelSpec.from_json(artefact.spec).origin == origin
     assert artefact.spec["weights_sha256"] == hashlib.sha256(content).hexdigest()

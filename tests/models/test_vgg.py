@@ -95,6 +95,7 @@ def test_each_reading_is_its_formula(reading, alpha):
     torch.testing.assert_close(norm(x), expected, rtol=1e-12, atol=0)
 
 
+@pytest.mark.slow
 def test_the_local_response_norm_is_exported_as_one_operator_of_the_same_values():
     import onnx
     import onnxruntime  # onnx's own reference evaluator sums the squares of the batch's first channels only

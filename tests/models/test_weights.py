@@ -132,6 +132,7 @@ def test_a_layer_keeps_its_weights_when_another_changes():
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_the_loss_of_any_parameter_tensor_of_random_shows_against_the_signal(batch_norm):
     spec = deep(batch_norm=batch_norm)
@@ -145,6 +146,7 @@ def test_the_loss_of_any_parameter_tensor_of_random_shows_against_the_signal(bat
                 assert (wrong - right).norm().item() > 0.05 * signal_norm(right), key
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_the_least_element_of_a_deep_bias_shows_in_fp32(batch_norm):
     spec = deep(batch_norm=batch_norm)

@@ -48,6 +48,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return Case(request.param, tmp_path_factory.mktemp("exports"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", ["ORT_DISABLE_ALL", "ORT_ENABLE_ALL"])
 def test_onnxruntime_fp32(case: Case, level: str) -> None:
     import onnxruntime

@@ -73,6 +73,7 @@ def test_what_is_changed_below_is_a_run(run: Path, tmp_path: Path):
     )
 
 
+@pytest.mark.slow
 @many
 @given(other_value([item.to_json() for item in RECORDS]))
 def test_any_other_value_in_a_journal(run: Path, lines: list[Any]):
@@ -80,6 +81,7 @@ def test_any_other_value_in_a_journal(run: Path, lines: list[Any]):
     judged(run)
 
 
+@pytest.mark.slow
 @many
 @given(edited("".join(json.dumps(item.to_json()) + "\n" for item in RECORDS).encode()))
 def test_any_other_text_in_a_journal(run: Path, content: bytes):
@@ -87,6 +89,7 @@ def test_any_other_text_in_a_journal(run: Path, content: bytes):
     judged(run)
 
 
+@pytest.mark.slow
 @many
 @given(other_value(asdict(HEAD)))
 def test_any_other_value_in_the_head(run: Path, head: dict[str, Any]):
@@ -94,6 +97,7 @@ def test_any_other_value_in_the_head(run: Path, head: dict[str, Any]):
     judged(run)
 
 
+@pytest.mark.slow
 @many
 @given(edited(json.dumps(asdict(HEAD), indent=1).encode()))
 def test_any_other_text_in_the_head(run: Path, content: bytes):

@@ -49,6 +49,7 @@ def test_what_is_derived_is_derived_again_to_the_bit(tmp_path: Path, count: int)
     assert contents(tmp_path) == first
 
 
+@pytest.mark.slow
 def test_a_run_that_was_measured_is_derived_again_to_the_bit(inline_workers, tmp_path: Path, fake_exports: Path):
     plan = fake_plan(*replicate(TWO, 2), fake_cell(fault="open"), fake_cell(unsupported="not here"), rounds=6)
     places = Places(folder=tmp_path / "run", exports=fake_exports)

@@ -94,6 +94,7 @@ def test_cut_anywhere_what_was_finished_is_kept_and_the_rest_can_follow(path: Pa
     assert path.read_bytes() == whole
 
 
+@pytest.mark.slow
 def test_cut_at_every_byte(path: Path):
     journal = Journal(path)
     for item in RECORDS[-1:] * 3:
