@@ -71,14 +71,18 @@ def rounds_for_budget(mde90: float, rule: Rule) -> int | None:
 def _noise(samples: Sequence[Array], rounds: int) -> Array:
     """Return tries of so many rounds without an effect: the samples' own deviations with random signs.
 
-    Deviations from an estimate are smaller than from the truth, by sqrt(1 - 1 / n) in the mean square.
+    Deviations from an estimate are smaller than from the truth, by sqrt(1 - 1 / n) in the mean square. Few of them know
+    little of how large they are: each try has a scale of its own, drawn as that of normal values given their sample
+    variance, sqrt((n - 1) / chi squared); else "nine times in ten" would be eight.
     """
     deviations = np.concatenate(
         [(sample - hodges_lehmann(sample)) / math.sqrt(1 - 1 / max(sample.size, 2)) for sample in samples]
     )
     random = np.random.default_rng(rounds)
+    freedom = max(deviations.size - len(samples), 1)
+    scales = np.sqrt(freedom / random.chisquare(freedom, (_TRIES, 1)))
     noise: Array = random.choice(deviations, (_TRIES, rounds)) * random.choice((-1.0, 1.0), (_TRIES, rounds))
-    return noise
+    return scales * noise
 
 
 def _is_found(effects: Array, rule: Rule, others: Array) -> bool:
