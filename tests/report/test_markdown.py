@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.fakes import fake_cell
 from tests.results.made import CELL, failed_parity, info, record, rounds, session
 from vggbench.measure.records import Failure
-from vggbench.report.markdown import _escaped, summary
+from vggbench.report.markdown import escaped, summary
 from vggbench.report.table import HEADINGS
 from vggbench.results.rows import derive_rows
 
@@ -76,13 +76,13 @@ def test_a_hostile_option_breaks_no_table():
 
 @given(st.text())
 def test_escaped_text_is_one_line_that_reads_as_it_was(text: str):
-    escaped = _escaped(text)
-    assert len(escaped.splitlines()) <= 1
-    unescaped = re.sub(r"\\([\\`*\[\]|~$_])", r"\1", escaped).replace("&lt;", "<").replace("&amp;", "&")
+    shown = escaped(text)
+    assert len(shown.splitlines()) <= 1
+    unescaped = re.sub(r"\\([\\`*\[\]|~$_])", r"\1", shown).replace("&lt;", "<").replace("&amp;", "&")
     assert unescaped == " ".join(text.split())
-    assert re.search(r"(?<!\\)(?:\\\\)*[`*|\[]", escaped) is None
+    assert re.search(r"(?<!\\)(?:\\\\)*[`*|\[]", shown) is None
 
 
 @pytest.mark.parametrize("word", ["precision_mismatch", "--time-budget-s", "x86_64", "(a, b)"])
 def test_ordinary_words_stay_readable(word: str):
-    assert _escaped(word) == word
+    assert escaped(word) == word

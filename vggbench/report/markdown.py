@@ -44,7 +44,7 @@ def _variables(info: RunInfo) -> list[str]:
     """Return what was set in the environment that changes how libraries compute."""
     found = info.environment.get("variables", {})
     text = ", ".join(f"{name}={value}" for name, value in found.items())
-    return ["", f"Environment variables: {_escaped(text)}."] if text else []
+    return ["", f"Environment variables: {escaped(text)}."] if text else []
 
 
 def _ceilings(info: RunInfo) -> list[str]:
@@ -71,18 +71,18 @@ def _kind(ceiling: Ceiling) -> Ceiling:
 
 def _table(rows: Sequence[Row]) -> list[str]:
     lines = ["| " + " | ".join(HEADINGS) + " |", "| " + " | ".join("---" for _ in HEADINGS) + " |"]
-    return lines + ["| " + " | ".join(_escaped(cell) or " " for cell in table_cells(row)) + " |" for row in rows]
+    return lines + ["| " + " | ".join(escaped(cell) or " " for cell in table_cells(row)) + " |" for row in rows]
 
 
 def _findings(rows: Sequence[Row]) -> list[str]:
     found = [row for row in rows if row.reasons]
     if not found:
         return []
-    lines = [f"- {_escaped(f'{row_title(row)}: {row.status}: {row.reasons}')}" for row in found]
+    lines = [f"- {escaped(f'{row_title(row)}: {row.status}: {row.reasons}')}" for row in found]
     return ["## Findings", "", *lines]
 
 
-def _escaped(text: str) -> str:
-    """A reason may quote what a library printed: nothing of it is markup, and it is one line."""
+def escaped(text: str) -> str:
+    """Return text as one line in which nothing is markup: a reason may quote what a library printed."""
     line = " ".join(text.split())
     return _MARKUP.sub(r"\\\g<0>", line.replace("&", "&amp;").replace("<", "&lt;"))
