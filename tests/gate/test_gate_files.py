@@ -44,7 +44,7 @@ def test_a_seed_that_is_not_given_is_drawn_and_kept(tmp_path: Path):
     [
         (lambda data: {**data, "schema_version": 99}, "has schema version 99, this vggbench reads 1"),
         (lambda data: {**data, "cells": []}, "cells: Tuple should have at least 1 item"),
-        (lambda data: {**data, "rule": {**data["rule"], "tolerance": 3.0}}, "what was declared in it cannot be read"),
+        (lambda data: {**data, "rule": {**data["rule"], "tolerance": 3.0}}, "the plan in it cannot be read"),
         (lambda data: {**data, "sides": {"base": 3}}, "sides.base"),
         (lambda data: [data], "has schema version None"),
         (lambda _data: {}, "has schema version None"),

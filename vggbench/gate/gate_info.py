@@ -15,13 +15,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 
-from vggbench.errors import RequestError, RunFolderError
 from vggbench.gate.environments import PythonEnvironment
 from vggbench.gate.pairs import BlockPace
 from vggbench.gate.records import Rule, Side
 from vggbench.plan import Cell
+from vggbench.results.heads import read_head
 from vggbench.results.run_folder import write_whole
 from vggbench.results.run_info import Prepared
 
@@ -71,24 +71,4 @@ def write_gate_info(folder: Path, info: GateInfo) -> None:
 
 def read_gate_info(folder: Path) -> GateInfo:
     """Read `gate.json`; `RunFolderError` says what is wrong with the folder."""
-    path = folder / GATE_NAME
-    try:
-        text = path.read_text(encoding="utf-8")
-        data = json.loads(text)
-    except FileNotFoundError:
-        raise RunFolderError(f"{folder} holds no gate: {GATE_NAME} is missing") from None
-    except OSError as error:
-        raise RunFolderError(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise RunFolderError(f"{path} is not JSON: {error}") from None
-    found = data.get("schema_version") if isinstance(data, dict) else None
-    if found != GATE_SCHEMA:
-        raise RunFolderError(f"{path} has schema version {found!r}, this vggbench reads {GATE_SCHEMA}")
-    try:
-        return _INFO.validate_json(text, strict=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise RunFolderError(f"{path}: {key}: {first['msg']}") from None
-    except RequestError as error:
-        raise RunFolderError(f"{path}: what was declared in it cannot be read: {error}") from None
+    return read_head(folder / GATE_NAME, _INFO, what="gate", schema=GATE_SCHEMA, numbers=("pace", "prepared"))

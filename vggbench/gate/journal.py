@@ -5,17 +5,16 @@ No torch, no pandas.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from vggbench.errors import RunFolderError
 from vggbench.gate.gate_info import GateInfo
 from vggbench.gate.pairs import PairedRound
-from vggbench.results.journal import REMEDY, whole_lines
-from vggbench.results.numbers import check_numbers
+from vggbench.results.heads import REMEDY, read_line
+from vggbench.results.journal import whole_lines
 
 PAIRS_NAME = "pairs.jsonl"
 _RECORD = TypeAdapter(PairedRound)
@@ -30,7 +29,10 @@ def read_pairs(folder: Path, info: GateInfo) -> list[PairedRound]:
     path = folder / PAIRS_NAME
     if not path.exists():
         return []
-    records = [_read_line(path, number, line) for number, line in enumerate(whole_lines(path), start=1)]
+    records = [
+        read_line(path, number, line, _RECORD, "a paired round's record")
+        for number, line in enumerate(whole_lines(path), start=1)
+    ]
     _check_declared(path, records, info)
     return records
 
@@ -48,18 +50,3 @@ def _check_declared(path: Path, records: Iterable[PairedRound], info: GateInfo) 
             text = f"round {record.round + 1} of stage {record.stage} of cell {record.cell_id}"
             raise RunFolderError(f"{path}, line {number}: {text} stands there twice or was not declared; {REMEDY}")
         declared.remove(key)
-
-
-def _read_line(path: Path, number: int, line: bytes) -> PairedRound:
-    try:
-        record = _RECORD.validate_json(line, strict=True)
-        check_numbers(json.loads(line))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        wrong = f"{where or 'line'}: {first['msg']}"
-    except ValueError as error:
-        wrong = str(error)
-    else:
-        return record
-    raise RunFolderError(f"{path}, line {number}: not a paired round's record ({wrong}); {REMEDY}")

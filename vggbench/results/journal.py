@@ -9,16 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from vggbench.artefacts.store import flush
 from vggbench.errors import RunFolderError
 from vggbench.measure.records import RoundRecord
 from vggbench.plan import Plan
-from vggbench.results.numbers import check_numbers
+from vggbench.results.heads import REMEDY, read_line
 
 JOURNAL_NAME = "rounds.jsonl"
-REMEDY = "restore the file or start a new run folder"
 _RECORD = TypeAdapter(RoundRecord)
 
 
@@ -60,7 +59,10 @@ def read_journal(path: Path) -> list[RoundRecord]:
     """
     if not path.exists():
         return []
-    records = [_read_line(path, number, line) for number, line in enumerate(whole_lines(path), start=1)]
+    records = [
+        read_line(path, number, line, _RECORD, "a round's record")
+        for number, line in enumerate(whole_lines(path), start=1)
+    ]
     return _last_attempts(path, records)
 
 
@@ -104,21 +106,6 @@ def _may_follow(before: RoundRecord | None, record: RoundRecord) -> bool:
     if before is None:
         return record.attempt == 1
     return before.failure is not None and record.attempt == before.attempt + 1
-
-
-def _read_line(path: Path, number: int, line: bytes) -> RoundRecord:
-    try:
-        record = _RECORD.validate_json(line, strict=True)
-        check_numbers(json.loads(line))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        wrong = f"{where or 'line'}: {first['msg']}"
-    except ValueError as error:
-        wrong = str(error)
-    else:
-        return record
-    raise RunFolderError(f"{path}, line {number}: not a round's record ({wrong}); {REMEDY}")
 
 
 def cut_torn_line(path: Path) -> None:

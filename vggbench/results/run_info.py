@@ -13,14 +13,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, TypeAdapter, ValidationError
+from pydantic import AfterValidator, TypeAdapter
 
-from vggbench.errors import RequestError, RunFolderError
 from vggbench.measure.records import Failure
 from vggbench.measure.roofline import Ceiling
 from vggbench.measure.saturation import TriedRate
 from vggbench.plan import Plan
-from vggbench.results.numbers import check_numbers
+from vggbench.results.heads import read_head
 from vggbench.results.run_folder import write_whole
 
 SCHEMA_VERSION = 1
@@ -99,28 +98,4 @@ def write_run_info(folder: Path, info: RunInfo, name: str = FILE_NAME) -> None:
 
 def read_run_info(folder: Path, name: str = FILE_NAME) -> RunInfo:
     """Read `run.json`, or a file of another name; `RunFolderError` says what is wrong with the folder."""
-    path = folder / name
-    try:
-        text = path.read_text(encoding="utf-8")
-        data = json.loads(text)
-    except FileNotFoundError:
-        raise RunFolderError(f"{folder} holds no run: {name} is missing") from None
-    except OSError as error:
-        raise RunFolderError(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise RunFolderError(f"{path} is not JSON: {error}") from None
-    found = data.get("schema_version") if isinstance(data, dict) else None
-    if found != SCHEMA_VERSION:
-        raise RunFolderError(f"{path} has schema version {found!r}, this vggbench reads {SCHEMA_VERSION}")
-    try:
-        info = _RUN_INFO.validate_json(text, strict=True)
-        check_numbers({name: data[name] for name in ("plan", "prepared")})
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise RunFolderError(f"{path}: {key}: {first['msg']}") from None
-    except RequestError as error:
-        raise RunFolderError(f"{path}: the plan in it cannot be read: {error}") from None
-    except ValueError as error:
-        raise RunFolderError(f"{path}: {error}") from None
-    return info
+    return read_head(folder / name, _RUN_INFO, what="run", schema=SCHEMA_VERSION, numbers=("plan", "prepared"))
