@@ -14,6 +14,7 @@ from vggbench.cli.baseline import app as baseline
 from vggbench.cli.doctor import doctor
 from vggbench.cli.export import export
 from vggbench.cli.exports import app as exports
+from vggbench.cli.gate import gate
 from vggbench.cli.list_variants import list_variants
 from vggbench.cli.predict import predict
 from vggbench.cli.profile import profile
@@ -92,6 +93,7 @@ app.add_typer(exports, name="exports", help="List artefacts, or remove some to m
 app.command("train", rich_help_panel=ARTEFACTS)(train)
 app.command("report", rich_help_panel=ARTEFACTS)(report)
 app.add_typer(baseline, name="baseline", help="Keep the runs that later ones are compared with.", rich_help_panel=CI)
+app.command("gate", rich_help_panel=CI)(gate)
 app.command("verify", rich_help_panel=CI)(verify)
 app.command("tolerances", rich_help_panel=CI)(tolerances)
 app.command("audit", rich_help_panel=CI)(audit)
