@@ -16,6 +16,7 @@ Imports nothing of vggbench. The tree:
     │   └── RunFolderError         a run folder that cannot be read, written or resumed
     ├── Inconclusive               3
     ├── NothingToJudge             4   nothing matched, every cell unsupported
+    │   └── NotComparable          what is to be compared differs in more than what is under test
     ├── CellError                  5   a cell failed to build or to run
     │   ├── ExportError            the exporter failed or wrote something other than what was asked
     │   └── TrainingError          a training that cannot go on: its loss is not a number, memory ran out
@@ -102,6 +103,10 @@ class NothingToJudge(VggbenchError):
     """No cell was left to compare or to measure."""
 
     exit_code = 4
+
+
+class NotComparable(NothingToJudge):
+    """What is to be compared differs in more than what was said to be under test."""
 
 
 class CellError(VggbenchError):

@@ -22,7 +22,7 @@ WIDTH = 100
 TYPER = "0.29"  # lines break elsewhere in others; what the help says is tested besides
 COMMANDS = (
     *("", "run", "profile", "accuracy", "predict", "doctor", "export", "exports", "report", "verify", "audit"),
-    *("tolerances", "list", "show", "train", "baseline", "gate"),
+    *("tolerances", "list", "show", "train", "baseline", "compare", "gate"),
 )
 SUBCOMMANDS = ("baseline refresh", "exports list", "exports prune")
 HELPS = (*COMMANDS, *SUBCOMMANDS)
@@ -115,6 +115,7 @@ def test_commands_are_grouped_on_a_terminal_and_elsewhere(helps: dict[str, str],
         "CI",
         "gate",
         "verify",
+        "compare",
         "tolerances",
         "audit",
         "baseline",

@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from vggbench.cli.accuracy import accuracy
 from vggbench.cli.audit import audit
 from vggbench.cli.baseline import app as baseline
+from vggbench.cli.compare import compare
 from vggbench.cli.doctor import doctor
 from vggbench.cli.export import export
 from vggbench.cli.exports import app as exports
@@ -95,6 +96,7 @@ app.command("report", rich_help_panel=ARTEFACTS)(report)
 app.add_typer(baseline, name="baseline", help="Keep the runs that later ones are compared with.", rich_help_panel=CI)
 app.command("gate", rich_help_panel=CI)(gate)
 app.command("verify", rich_help_panel=CI)(verify)
+app.command("compare", rich_help_panel=CI)(compare)
 app.command("tolerances", rich_help_panel=CI)(tolerances)
 app.command("audit", rich_help_panel=CI)(audit)
 app.command("list", rich_help_panel=LEARN)(list_variants)

@@ -24,6 +24,12 @@ NOISY_PERCENT = 5.0  # either way of the estimate: two rows that are 10 % apart 
 
 def findings(cell: Cell, prepared: Prepared, records: Sequence[RoundRecord], planned: int) -> list[Finding]:
     """Return everything that is wrong with the cell's row; `planned` is how many rounds there should be."""
+    found = proof_findings(cell, prepared, records, planned)
+    return found if cell.unsupported or prepared.failure else [*found, *launch_findings(records)]
+
+
+def proof_findings(cell: Cell, prepared: Prepared, records: Sequence[RoundRecord], planned: int) -> list[Finding]:
+    """Return what is wrong but for how alike the rounds are: whether they are there, ran as asked, and got steady."""
     if cell.unsupported:
         return [Finding("unsupported", cell.unsupported)]
     if prepared.failure is not None:
@@ -38,9 +44,7 @@ def findings(cell: Cell, prepared: Prepared, records: Sequence[RoundRecord], pla
     if len(records) < planned and not any(gave_up(record) for record in records):
         text = f"{len(records)} of {planned} rounds were run; continue with --resume"
         found.append(Finding("failed", text))
-    found += launch_findings(records)
-    found += _warmup_findings(records)
-    return found
+    return found + _warmup_findings(records)
 
 
 def session_findings(cell: Cell, prepared: Prepared, session: SessionRecord) -> list[Finding]:

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from statistics import fmean, stdev
 
 from vggbench.stats.beta import regularized_beta
-
-_LARGEST_T = 1e9  # one degree of freedom reaches it at a tail of 3e-10
-_HALVINGS = 200  # until neighbouring floats; the tail needs a few microseconds
 
 
 def t_at_least(t: float, freedom: int) -> float:
@@ -28,15 +26,15 @@ def t_at_least(t: float, freedom: int) -> float:
     return tail if t >= 0 else 1 - tail
 
 
+@lru_cache(maxsize=1024)
 def t_quantile(tail: float, freedom: int) -> float:
     """Return the t that is reached with probability `tail`, of (0, 0.5]; `ValueError` outside of that."""
     if not 0 < tail <= 0.5:
         raise ValueError(f"a tail is above 0 and at most 0.5, not {tail}")
-    low, high = 0.0, _LARGEST_T
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        if middle in (low, high):
-            break
+    low, high = 0.0, 1.0
+    while t_at_least(high, freedom) > tail:
+        low, high = high, 2 * high
+    while (middle := (low + high) / 2) not in (low, high):  # until they are neighbouring floats
         low, high = (middle, high) if t_at_least(middle, freedom) > tail else (low, middle)
     return high
 
