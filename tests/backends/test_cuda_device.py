@@ -11,6 +11,7 @@ from vggbench.backends import cuda_device
 from vggbench.backends.base import Unavailable
 from vggbench.backends.cuda_device import named, native_on, unusable
 from vggbench.environment.gpus import SeenGpus, seen_gpus
+from vggbench.environment.nvidia import NvidiaFacts
 
 torch = pytest.importorskip("torch")
 H100 = SeenGpus(("NVIDIA H100",), "470.82.01")
@@ -45,7 +46,7 @@ def machine(monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda _index: "NVIDIA Made Up")
         monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_75", "sm_90", "sm_100", "compute_120"])
         monkeypatch.setattr(cuda_device, "seen_gpus", lambda: made.seen)
-        monkeypatch.setattr(cuda_device, "driver_cuda_version", lambda: made.driver)
+        monkeypatch.setattr(cuda_device, "read_nvidia", lambda: NvidiaFacts(cuda=made.driver))
 
     return make
 

@@ -9,7 +9,9 @@ from tests.environment.recorded import ENVIRONMENT, HARDWARE, QUIET
 from vggbench.artefacts.tensorrt_libraries import Examined
 from vggbench.cli.doctor import doctor
 from vggbench.environment import Environment, NoiseSource
+from vggbench.environment.gpu_software import GpuSoftware
 from vggbench.environment.gpus import SeenGpus
+from vggbench.environment.nvidia import NvidiaFacts
 from vggbench.errors import NothingToJudge
 from vggbench.measure.client import BackendProbe
 
@@ -51,6 +53,8 @@ def stub(monkeypatch: pytest.MonkeyPatch, environment: Environment, *probes: Bac
     monkeypatch.setattr("vggbench.environment.gpus.seen_gpus", lambda: None)
     monkeypatch.setattr("vggbench.measure.client.probe_all", probe_all)
     monkeypatch.setattr("vggbench.artefacts.tensorrt_libraries.examine", lambda: [RTX, TENSORRT])
+    monkeypatch.setattr("vggbench.environment.nvidia.read_nvidia", NvidiaFacts)
+    monkeypatch.setattr("vggbench.environment.gpu_software.read_gpu_software", GpuSoftware)
     return devices
 
 
@@ -188,3 +192,21 @@ def test_a_backend_without_native_precision_says_so(
     stub(monkeypatch, ENVIRONMENT, replace(TORCH, precisions={"fp32": "emulated"}))
     doctor(json_output=False)
     assert "2.11.0: no precision natively" in capsys.readouterr().out
+
+
+def test_what_goes_together_on_the_gpu_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stub(monkeypatch, ENVIRONMENT, TORCH)
+    old = NvidiaFacts(driver="550.54.15", cuda=(12, 4), source="NVML")
+    monkeypatch.setattr("vggbench.environment.nvidia.read_nvidia", lambda: old)
+    doctor(json_output=False)
+    shown = capsys.readouterr().out.splitlines()
+    assert "  NVIDIA driver     550.54.15, supports CUDA 12.4, told by NVML" in shown
+    assert "                    -> update it to 580.65.06 or newer for CUDA 13" in shown
+    doctor(json_output=True)
+    cuda = json.loads(capsys.readouterr().out)["cuda"]
+    assert cuda["driver"]["cuda"] == [12, 4]
+    assert cuda["row"]["constraints"] == "constraints/cuda12.txt"
+    assert {finding["subject"] for finding in cuda["advice"]} >= {"NVIDIA driver", "goes together", "torch", "tensorrt"}
+    assert cuda["libraries"]["torch"] is None

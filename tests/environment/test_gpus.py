@@ -16,7 +16,6 @@ from vggbench.environment.gpus import (
     SeenGpus,
     are_hidden,
     canonical_device,
-    driver_cuda_version,
     gpu_index,
     gpu_name,
     seen_gpus,
@@ -43,7 +42,6 @@ def nvml(monkeypatch: pytest.MonkeyPatch):
             nvmlDeviceGetHandleByUUID=lambda uuid: uuid,
             nvmlDeviceGetName=lambda handle: names[handle] if isinstance(handle, int) else f"the {handle}",
             nvmlSystemGetDriverVersion=lambda: "580.65.06",
-            nvmlSystemGetCudaDriverVersion=lambda: 13010,
         )
         module.__dict__.update(changes)
         monkeypatch.setitem(sys.modules, "pynvml", module)
@@ -59,7 +57,6 @@ def test_nvml_tells(nvml, tmp_path: Path):
     nvml("NVIDIA H100", "NVIDIA L4")
     assert seen_gpus(tmp_path) == SeenGpus(("NVIDIA H100", "NVIDIA L4"), "580.65.06")
     assert seen_gpus(tmp_path).text == "NVIDIA H100 and NVIDIA L4, driver 580.65.06"
-    assert driver_cuda_version() == (13, 1)
     assert [gpu_name(device) for device in ("cuda", "cuda:1", "cuda:2", "cpu")] == ["NVIDIA H100", "NVIDIA L4", "", ""]
 
 
@@ -79,7 +76,6 @@ def test_the_kernel_tells_where_nvml_does_not_answer(nvml, tmp_path: Path):
         },
     )
     assert seen_gpus(tmp_path) == SeenGpus(("NVIDIA H200",), "470.82.01")
-    assert driver_cuda_version() is None
 
 
 def test_a_device_that_nobody_names_is_seen_all_the_same(nvml, tmp_path: Path):
@@ -99,14 +95,13 @@ def test_the_drivers_own_command_tells(nvml, tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.parametrize("error", [FileNotFoundError("nvidia-smi"), subprocess.TimeoutExpired("nvidia-smi", 20)])
 def test_a_machine_without_any_has_none(nvml, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception):
-    nvml(nvmlDeviceGetCount=refuse, nvmlSystemGetCudaDriverVersion=refuse)
+    nvml(nvmlDeviceGetCount=refuse)
 
     def fail(*_arguments: Any, **_options: Any) -> Any:
         raise error
 
     monkeypatch.setattr(subprocess, "run", fail)
     assert seen_gpus(tmp_path) is None
-    assert driver_cuda_version() is None
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,10 @@ from dataclasses import dataclass
 from importlib import metadata
 
 from vggbench.artefacts.engine_process import library_version
+from vggbench.environment.gpu_software import TENSORRT_DISTRIBUTIONS
 from vggbench.errors import ExportError, RequestError
 
 MODULES = {"tensorrt-rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
-# Distributions that bring the module, the extras' own first.
-_DISTRIBUTIONS = {
-    "tensorrt-rtx": ("tensorrt-rtx-cu13", "tensorrt-rtx-cu12", "tensorrt-rtx"),
-    "tensorrt": ("tensorrt-cu13", "tensorrt-cu12", "tensorrt"),
-}
 # Of each extra: the library, its major version where that decides, and what it is good for.
 _EXTRAS = {
     "rtx": ("tensorrt-rtx", "", "builds engines on any machine; they run on RTX GPUs"),
@@ -67,7 +63,7 @@ class Examined:
 
 def installed(name: str) -> Library | None:
     """Return the library of a name, None where no distribution of it is installed."""
-    for distribution in _DISTRIBUTIONS[name]:
+    for distribution in TENSORRT_DISTRIBUTIONS[name]:
         try:
             return Library(name, MODULES[name], metadata.version(distribution))
         except metadata.PackageNotFoundError:

@@ -10,10 +10,10 @@ import warnings
 from typing import Any
 
 from vggbench.backends.base import Support, Unavailable
-from vggbench.environment.gpus import VISIBLE, are_hidden, canonical_device, driver_cuda_version, gpu_index, seen_gpus
+from vggbench.environment.compatibility import row_of_cuda
+from vggbench.environment.gpus import VISIBLE, are_hidden, canonical_device, gpu_index, seen_gpus
+from vggbench.environment.nvidia import read_nvidia
 
-# The first driver that serves every CUDA of a major version (NVIDIA, "CUDA Compatibility": minor versions).
-_FIRST_DRIVERS = {11: "450.80.02", 12: "525.60.13", 13: "580.65.06"}
 # The compute capability from which a GPU has arithmetic for a precision; the others every GPU that torch serves has.
 _FIRST_CAPABILITIES = {"tf32": (8, 0), "bf16": (8, 0), "fp8": (8, 9)}
 _CPU = "or measure the CPU with --device cpu"
@@ -63,10 +63,11 @@ def _nothing(complaint: str) -> Unavailable:
         return Unavailable(f"{VISIBLE}={os.environ[VISIBLE]!r} hides every GPU", f"unset {VISIBLE}, {_CPU}")
     if seen is None:
         return Unavailable("no NVIDIA GPU is seen here", f"install NVIDIA's driver where there is one, {_CPU}")
-    supported = driver_cuda_version()
+    supported = read_nvidia().cuda
     if supported is not None and supported[0] < int(needed.partition(".")[0]):
         major = int(needed.partition(".")[0])
-        since = f"to {_FIRST_DRIVERS[major]} or newer" if major in _FIRST_DRIVERS else f"to one for CUDA {needed}"
+        row = row_of_cuda(major)
+        since = f"to {row.first_driver} or newer" if row else f"to one for CUDA {needed}"
         return Unavailable(
             f"{seen.text}: the driver serves CUDA up to {supported[0]}.{supported[1]}, torch {torch.__version__} needs "
             f"{needed}",

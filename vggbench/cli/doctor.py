@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
     from vggbench.artefacts.tensorrt_libraries import Examined
     from vggbench.environment import Environment, Hardware, NoiseSource
+    from vggbench.environment.gpu_advice import Finding
     from vggbench.measure.client import BackendProbe
 
 # Columns before a line's text: the longest label and two spaces.
@@ -27,11 +28,15 @@ def doctor(
 ) -> None:
     """Show hardware, versions, which backends and TensorRTs work here, how to get the others, and what is noisy.
 
-    Exits with 4 if no backend can be used.
+    On a GPU also which driver, CUDA, torch, onnxruntime-gpu and TensorRT go together here, and what to change. Exits
+    with 4 if no backend can be used.
     """
     from vggbench.artefacts import tensorrt_libraries
     from vggbench.environment import collect
+    from vggbench.environment.gpu_advice import advise, row_for
+    from vggbench.environment.gpu_software import read_gpu_software
     from vggbench.environment.gpus import are_hidden, seen_gpus
+    from vggbench.environment.nvidia import read_nvidia
     from vggbench.errors import NothingToJudge
     from vggbench.measure.client import probe_all
 
@@ -39,12 +44,23 @@ def doctor(
     environment = collect()
     probes, builders = probe_all("cpu"), tensorrt_libraries.examine()
     on_gpu = probe_all("cuda") if seen_gpus() is not None and not are_hidden() else []
+    facts, libraries = read_nvidia(), read_gpu_software()
+    advice, row = advise(facts, libraries), row_for(facts)
     if json_output:
-        found = {"backends": [asdict(probe) for probe in probes], "tensorrt": [asdict(one) for one in builders]}
+        found: dict[str, Any] = {
+            "backends": [asdict(probe) for probe in probes],
+            "tensorrt": [asdict(one) for one in builders],
+        }
         found["backends_on_gpu"] = [asdict(probe) for probe in on_gpu]
+        found["cuda"] = {
+            "driver": asdict(facts),
+            "libraries": asdict(libraries),
+            "row": None if row is None else asdict(row),
+            "advice": [asdict(finding) for finding in advice],
+        }
         typer.echo(json.dumps(environment.to_json() | found, indent=2))
     else:
-        typer.echo("\n".join(_lines(environment, probes, on_gpu, builders)))
+        typer.echo("\n".join(_lines(environment, probes, on_gpu, builders, advice)))
     if not any(probe.available for probe in [*probes, *on_gpu]):
         raise NothingToJudge(
             "no backend can be used on this machine; install one of those that `vggbench doctor` lists"
@@ -56,6 +72,7 @@ def _lines(
     probes: Iterable[BackendProbe],
     on_gpu: Sequence[BackendProbe],
     builders: Iterable[Examined],
+    advice: Iterable[Finding],
 ) -> Iterator[str]:
     yield from _section("Hardware", _hardware(environment.hardware))
     yield from _section("Software", _software(environment))
@@ -63,6 +80,7 @@ def _lines(
     if on_gpu:
         yield from _section("Backends on the GPU", (line for probe in on_gpu for line in _backend(probe)))
     yield from _section("TensorRT", (line for builder in builders for line in _builder(builder)))
+    yield from _section("CUDA", (line for finding in advice for line in _finding(finding)))
     yield from _section("Noise", _noise(environment))
     if environment.distribution_conflicts:
         yield from _section("Conflicts", (f"  {conflict}" for conflict in environment.distribution_conflicts))
@@ -160,6 +178,12 @@ def _builder(found: Examined) -> Iterator[str]:
         return
     yield _labelled(found.label, f"cannot be used: {found.reason}")
     yield _labelled("", f"-> {found.remedy}; {found.purpose}")
+
+
+def _finding(finding: Finding) -> Iterator[str]:
+    yield _labelled(finding.subject, finding.text)
+    if finding.remedy:
+        yield _labelled("", f"-> {finding.remedy}")
 
 
 def _noise(environment: Environment) -> Iterator[str]:

@@ -152,13 +152,6 @@ def _nvml_driver() -> str | None:
     return None if version is None else str(version)
 
 
-def driver_cuda_version() -> tuple[int, int] | None:
-    """Return the newest CUDA that the driver serves, by NVML; None where it is not there."""
-    nvml = _nvml()
-    number = None if nvml is None else asked(nvml.nvmlSystemGetCudaDriverVersion)
-    return None if number is None else (number // 1000, number % 1000 // 10)  # 13010 is 13.1
-
-
 def _smi_names() -> tuple[str, ...]:
     command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
     try:
