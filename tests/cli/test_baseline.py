@@ -158,3 +158,20 @@ def test_the_history_is_one_json_object_a_line(command_line: CommandLine, tmp_pa
     command_line("baseline", "refresh", stored(tmp_path / "run"), *WHO, *baselines, "--machine", "m1")
     (line,) = (tmp_path / "baselines" / "m1" / HISTORY_NAME).read_text().splitlines()
     assert set(json.loads(line)) == {"at", "by", "why", "added", "removed"}
+
+
+def test_a_comparison_takes_a_machines_folder_without_what_a_kill_left_there(
+    command_line: CommandLine, tmp_path: Path, baselines: tuple[str, str]
+):
+    for day in range(1, 6):
+        run = stored(tmp_path / f"run{day}", f"2026-01-0{day}T00:00:00+00:00")
+        command_line("baseline", "refresh", run, *WHO, *baselines, "--machine", "m1")
+    machine = tmp_path / "baselines" / "m1"
+    stored(machine / ".unfinished-2026-01-06")
+    said = command_line("compare", machine, stored(tmp_path / "new", "2026-01-07T00:00:00+00:00"), "--format", "json")
+    assert said.code == 0, said.err
+    document = json.loads(said.out)
+    assert document["base"].count(str(machine)) == 5
+    assert [cell["verdict"] for cell in document["cells"]] == ["PASS"]
+    later = stored(tmp_path / "later", "2026-01-08T00:00:00+00:00")
+    assert command_line("baseline", "refresh", later, *WHO, *baselines, "--machine", "m1").out.count("6 runs are") == 1

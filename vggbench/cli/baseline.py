@@ -60,8 +60,9 @@ def refresh(
 
     `vggbench compare` takes the machine's folder as its base runs, and decides from 5 runs up.
     """
-    from vggbench.gate.baselines import LEAST_KEPT, git_user, kept_runs
+    from vggbench.gate.baselines import git_user, kept_runs
     from vggbench.gate.baselines import refresh as refresh_baseline
+    from vggbench.gate.comparing import LEAST_BASE_RUNS
 
     who = git_user() if by is None else by
     place, noted = refresh_baseline(run, baselines, by=who, why=why, machine=machine, keep=keep)
@@ -69,5 +70,5 @@ def refresh(
     print(f"{place / noted.added}: added by {noted.by}: {noted.why}")
     for name in noted.removed:
         print(f"{place / name}: removed")
-    needed = f"; a comparison decides from {LEAST_KEPT} up" if runs < LEAST_KEPT else ""
+    needed = f"; a comparison decides from {LEAST_BASE_RUNS} up" if runs < LEAST_BASE_RUNS else ""
     print(f"{runs} runs are this machine's baselines{needed}: vggbench compare {place} CANDIDATE_RUN")

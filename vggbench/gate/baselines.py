@@ -18,15 +18,15 @@ from filelock import FileLock, Timeout
 
 from vggbench.artefacts.store import flush
 from vggbench.errors import NothingToJudge, RequestError, RunFolderError
+from vggbench.gate.comparing import LEAST_BASE_RUNS
 from vggbench.measure.validity import is_of_what_was_asked
 from vggbench.results.journal import JOURNAL_NAME, Journal, read_rounds
 from vggbench.results.rows import derive_rows
 from vggbench.results.run_folder import make_folder
-from vggbench.results.run_info import FILE_NAME, RunInfo, read_run_info
+from vggbench.results.run_info import FILE_NAME, RunInfo, held_runs, read_run_info
 
 DEFAULT_BASELINES = Path("benchmarks") / "baselines"
 HISTORY_NAME = "history.jsonl"
-LEAST_KEPT = 5  # base runs, with fewer of which a comparison decides nothing
 _KEPT_FILES = (FILE_NAME, JOURNAL_NAME, "results.csv", "summary.md")
 _UNFINISHED = ".unfinished-"
 _GIT_TIMEOUT_S = 10.0
@@ -68,8 +68,8 @@ def refresh(
         NothingToJudge: a row of the run has no figure of what was asked: every comparison with it would be invalid.
     """
     by, why = _said("--by", by), _said("--why", why)
-    if keep is not None and keep < LEAST_KEPT:
-        raise RequestError(f"--keep is {keep}; a comparison needs {LEAST_KEPT} base runs or more")
+    if keep is not None and keep < LEAST_BASE_RUNS:
+        raise RequestError(f"--keep is {keep}; a comparison needs {LEAST_BASE_RUNS} base runs or more")
     info = read_run_info(run)
     _check_sound(run, info)
     folder = baselines / (machine_name(info) if machine is None else _plain_name(machine))
@@ -160,7 +160,7 @@ def _replace(run: Path, folder: Path, name: str, keep: int | None) -> tuple[str,
 
 def kept_runs(folder: Path) -> list[str]:
     """Return the names of a machine's baselines, oldest first."""
-    return sorted(path.name for path in folder.iterdir() if (path / FILE_NAME).exists())
+    return [path.name for path in held_runs(folder)]
 
 
 def _now() -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vggbench.errors import RunFolderError
-from vggbench.results.run_info import FILE_NAME
+from vggbench.results.run_info import FILE_NAME, held_runs
 
 Tool = Literal["vggbench", "pytest-benchmark"]
 
@@ -71,17 +71,10 @@ def read_runs(path: Path) -> list[StoredRun]:
     folder = path.parent if path.is_file() else path
     if (folder / FILE_NAME).exists():
         return [read_run(folder)]
-    held = [*map(read_run, _folders(folder)), *map(read_file, _files(folder))]
+    held = [*map(read_run, held_runs(folder)), *map(read_file, _files(folder))]
     if not held:
         raise RunFolderError(f"{folder} holds no run: neither {FILE_NAME}, nor folders with one, nor JSON files")
     return held
-
-
-def _folders(folder: Path) -> list[Path]:
-    try:
-        return sorted(found for found in folder.iterdir() if (found / FILE_NAME).exists())
-    except OSError as error:
-        raise RunFolderError(f"{folder} cannot be read: {error.strerror}") from None
 
 
 def _files(folder: Path) -> list[Path]:

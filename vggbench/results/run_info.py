@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, TypeAdapter
 
+from vggbench.errors import RunFolderError
 from vggbench.measure.records import Failure
 from vggbench.measure.roofline import Ceiling
 from vggbench.measure.saturation import TriedRate
@@ -94,6 +95,14 @@ def write_run_info(folder: Path, info: RunInfo, name: str = FILE_NAME) -> None:
     """Write `run.json`, or a file of another name, whole or not at all; `RunFolderError` if it cannot be."""
     text = json.dumps(asdict(info), indent=1, allow_nan=False) + "\n"
     write_whole(folder / name, lambda file: file.write(text.encode()))
+
+
+def held_runs(folder: Path) -> list[Path]:
+    """Return the folders in this one that hold a run, by name; one whose name begins with a dot is half-made."""
+    try:
+        return sorted(found for found in folder.iterdir() if found.name[0] != "." and (found / FILE_NAME).exists())
+    except OSError as error:
+        raise RunFolderError(f"{folder} cannot be read: {error.strerror}") from None
 
 
 def read_run_info(folder: Path, name: str = FILE_NAME) -> RunInfo:
