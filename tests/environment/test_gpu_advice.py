@@ -63,7 +63,7 @@ def test_without_a_driver_there_is_one_line_and_nothing_to_do() -> None:
     [
         (OLD, "supports CUDA 12.4", "update it to 580.65.06 or newer for CUDA 13"),
         (replace(OLD, driver="470.1", cuda=(11, 4)), "supports CUDA 11.4", "too old for every row of the table"),
-        (replace(OLD, driver="470.1", cuda=None), "supports no CUDA that is in use here", "update it to 525.60.13 or newer"),
+        (replace(OLD, driver="470.1", cuda=None), "supports no CUDA that is in use here", "update it to 525.60.13"),
         (replace(OLD, cuda=None), "supports CUDA 12 by its number", "update it to 580"),
         (replace(NEW, trouble="NVML does not answer: mismatch"), "NVML does not answer: mismatch", "--gpus all"),
         (NvidiaFacts(cuda=(13, 0), source="libcuda"), "of unknown version, supports CUDA 13.0, told by libcuda", ""),
