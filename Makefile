@@ -1,15 +1,18 @@
 # Every target makes the virtual environment it needs, once; a second call installs nothing (.ci/environment).
 # PYTHON=python3.12 names the interpreter, VENV=folder the environment, ARGS="..." goes to the command.
 VENV ?= .venv
-export VENV PYTHON
+export VENV PYTHON SUITE OUT WHEELS ARGS
 BIN = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: bench test verify-all lint kills clean help
+.PHONY: bench gpu test verify-all lint kills clean help
 
 bench: ## build, export, verify, measure and report on this machine
 	@.ci/environment run
 	$(BIN)/vggbench run $(ARGS)
+
+gpu: ## on an NVIDIA GPU: its tests, then benchmarks/suites/gpu-short.toml; SUITE=plan OUT=folder WHEELS=folder
+	@.ci/gpu
 
 test: ## the whole test suite, with coverage
 	@.ci/environment test

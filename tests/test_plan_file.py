@@ -37,9 +37,12 @@ def test_a_plan_file_in_full(plan_file):
             threads = 2
             device = "cpu"
             seed = 3
+            search_in_flight = false
             [[cells]]
             variant = "vgg11"
             batch_size = [1, 8]
+            stage = 2
+            if_missing = "unsupported"
             [[cells]]
             config = ["8,M", "16,M"]
             backend = "onnxruntime"
@@ -49,8 +52,9 @@ def test_a_plan_file_in_full(plan_file):
         )
     )
     assert (file.rounds, file.time_budget_s, file.threads, file.device, file.seed) == (8, 60, 2, "cpu", 3)
+    assert file.search_in_flight is False
     assert file.cells == [
-        Selection(variant=["vgg11"], batch_size=[1, 8]),
+        Selection(variant=["vgg11"], batch_size=[1, 8], stage=2, if_missing="unsupported"),
         Selection(config=["8,M", "16,M"], backend=["onnxruntime"], precision=["fp32"], weights_seed=4),
     ]
 
@@ -63,7 +67,7 @@ CELLS = "[[cells]]\nvariant = 'vgg11'\n"
     [
         (
             "colour = 1\n" + CELLS,
-            "'colour' is no key here; there are rounds, replicas, time_budget_s, threads, device, seed, cells",
+            "'colour' is no key here; there are rounds, replicas, time_budget_s, round_seconds, search_in_flight, ",
         ),
         (CELLS + "colour = 1", "'cells.0.colour' is no key here; there are variant, config, onnx, backend"),
         ("rounds = 'six'\n" + CELLS, "rounds: Input should be a valid integer, not 'six'"),
@@ -75,6 +79,13 @@ CELLS = "[[cells]]\nvariant = 'vgg11'\n"
         ("time_budget_s = 0\n" + CELLS, "time_budget_s: Input should be greater than 0"),
         ("time_budget_s = nan\n" + CELLS, "time_budget_s: Input should be "),
         ("time_budget_s = inf\n" + CELLS, "time_budget_s: Input should be less than or equal to"),
+        (
+            "time_budget_s = 9\nround_seconds = 2\n" + CELLS,
+            "time_budget_s and round_seconds both say how long is measured; give one",
+        ),
+        ("round_seconds = 0\n" + CELLS, "round_seconds: Input should be greater than 0"),
+        (CELLS + "stage = 101", "cells.0.stage: Input should be less than or equal to 100"),
+        (CELLS + "if_missing = 'skip'", "cells.0.if_missing: Input should be 'refuse' or 'unsupported'"),
         ("threads = 0\n" + CELLS, "threads: Input should be greater than or equal to 1"),
         ("device = 0\n" + CELLS, "device: Input should be a valid string, not 0"),
         ("seed = -1\n" + CELLS, "seed: Input should be greater than or equal to 0"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.fakes import fake_cell, fake_plan
@@ -61,6 +63,12 @@ def test_requests_in_flight_are_searched_once_a_cell_and_then_used(places: Place
     assert searched == [cell.id for cell in TWO]
     assert asked == [1, 1, 1]
     assert {(row.requests_in_flight, row.in_flight_tried) for row in rows} == {(1, "1: 5, 2: 5.01")}
+
+
+def test_a_plan_may_do_without_the_search(places: Places, still_environment: None) -> None:
+    plan = replace(fake_plan(*TWO), search_in_flight=False)
+    rows = start(plan, places, execute=made, search=lambda _request: pytest.fail("searched"))
+    assert {(row.requests_in_flight, row.in_flight_tried) for row in rows} == {(2, None)}
 
 
 def test_without_a_search_the_most_that_the_threads_allow_are_used(places: Places, still_environment: None) -> None:

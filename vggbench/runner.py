@@ -277,8 +277,10 @@ def _note_ceilings(folder: Path, gauge: Gauge | None, observer: Observer) -> Non
 def _note_in_flight(folder: Path, found: Mapping[str, Materials], search: Search | None, observer: Observer) -> None:
     """Find out once for each cell how many requests in flight complete the most images, and keep what was seen."""
     info = read_run_info(folder)
+    if search is None or not info.plan.search_in_flight:
+        return
     for cell in info.plan.cells:
-        if search is None or cell.id not in found or info.prepared[cell.id].in_flight_tried:
+        if cell.id not in found or info.prepared[cell.id].in_flight_tried:
             continue
         observer.saturating(cell)
         tried = tuple(search(round_request(info, cell, 0, found[cell.id])))

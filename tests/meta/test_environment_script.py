@@ -155,4 +155,4 @@ def test_an_unknown_kind_is_refused(clone: Clone) -> None:
 def test_every_target_is_in_the_help() -> None:
     answer = subprocess.run(["make", "-C", str(ROOT), "help"], capture_output=True, text=True, check=True, timeout=60)
     targets = [line.split()[1] for line in answer.stdout.splitlines() if line.startswith("make ") and "]" not in line]
-    assert targets == ["bench", "test", "verify-all", "lint", "kills", "clean", "help"]
+    assert targets == ["bench", "gpu", "test", "verify-all", "lint", "kills", "clean", "help"]

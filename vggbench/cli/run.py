@@ -123,11 +123,9 @@ def run(
         plan, versions = _make_plan(choice, rounds, replicas, time_budget_s, showing(data, exports))
         announce_plan(plan, exports)
         folder = output or default_folder()
-        # To try several requests in flight, every cell would have to be opened, and compiled, once more.
-        search = None if _is_for_a_look(choice, plan.cells) else saturate
         with progress() as observer:
             places = Places(folder=folder, exports=exports)
-            rows = start_run(plan, places, backend_versions=versions, observer=observer, gauge=gauge, search=search)
+            rows = start_run(plan, places, backend_versions=versions, observer=observer, gauge=gauge, search=saturate)
     _show(rows, folder, strict=strict, json_output=json_output)
 
 
@@ -165,6 +163,8 @@ def _make_plan(
             pace,
             rounds=GPU_ROUNDS if rounds is None else rounds,
             time_budget_s=GPU_BUDGET_S if time_budget_s is None else time_budget_s,
+            # To try several requests in flight, every cell would have to be opened, and compiled, once more.
+            search_in_flight=False,
         )
     return pace.plan(show(cells)), versions
 
@@ -176,15 +176,13 @@ def _is_for_a_look(choice: CellChoice, cells: tuple[Cell, ...]) -> bool:
 
 def _pace(file: PlanFile | None, rounds: int | None, replicas: int | None, time_budget_s: float | None) -> Pace:
     """Lay the plan file's values over the defaults and the command line's over both."""
-    from vggbench.plan import DEFAULT_ROUNDS, Pace
+    from vggbench.plan import Pace
 
-    if rounds is None:
-        rounds = file.rounds if file and file.rounds is not None else DEFAULT_ROUNDS
-    if replicas is None:
-        replicas = file.replicas if file and file.replicas is not None else 1
-    if time_budget_s is None and file:
-        time_budget_s = file.time_budget_s
-    return Pace(rounds=rounds, replicas=replicas, time_budget_s=time_budget_s, seed=file.seed or 0 if file else 0)
+    said = {"rounds": rounds, "replicas": replicas, "time_budget_s": time_budget_s}
+    names = (*said, "round_seconds", "seed", "search_in_flight")
+    values = {name: getattr(file, name) for name in names} if file else {}
+    values |= {name: value for name, value in said.items() if value is not None}
+    return Pace(**{name: value for name, value in values.items() if value is not None})
 
 
 def _show(rows: list[Row], folder: Path, *, strict: bool, json_output: bool) -> None:

@@ -25,6 +25,7 @@ MOST_IN_FLIGHT = 4  # beyond this the requests only share the same cores in thin
 MOST_THREADS = 8192  # processors that Linux is built for at most; cells are chosen by what is here
 MOST_ROUNDS = 1000  # half a million pairs for the Hodges-Lehmann estimate; beyond it a number is a typing error
 MOST_REPLICAS = 100  # thousands of pairs of equal cells; beyond it a number is a typing error
+MOST_STAGES = 100  # more than a plan has tables; beyond it a number is a typing error
 LONGEST_BUDGET_S = 7 * 24 * 3600.0  # a week; likewise
 
 
@@ -47,6 +48,7 @@ class Cell:
         replica: its number among equal cells, from 1; 0 where it is the only one.
         source: the data set whose images are shown; None where they are synthetic.
         export_options: what else decides the file that is opened; empty where nothing does.
+        stage: cells of a lower one are measured to their last round first; no part of what the cell is.
     """
 
     spec: _Network
@@ -61,6 +63,7 @@ class Cell:
     replica: Annotated[int, Field(ge=0, le=MOST_REPLICAS)] = 0
     source: DataSource | None = None
     export_options: Mapping[str, str] = field(default_factory=dict)
+    stage: Annotated[int, Field(ge=0, le=MOST_STAGES)] = 0
 
     @property
     def id(self) -> str:
@@ -99,6 +102,7 @@ class Plan:
         round_seconds: measuring time of one round of one cell.
         seed: of the order of rounds and images.
         timeout_s: how much longer than it measures a worker may take to answer before it is killed.
+        search_in_flight: whether several requests in flight are tried on each cell before its rounds.
     """
 
     # The limits, here and in `Cell`, are those that a stored plan must keep.
@@ -107,6 +111,7 @@ class Plan:
     round_seconds: Annotated[float, Field(gt=0, le=LONGEST_BUDGET_S, allow_inf_nan=False)]
     seed: Annotated[int, Field(ge=0)]
     timeout_s: Annotated[float, Field(gt=0, le=LONGEST_BUDGET_S, allow_inf_nan=False)]
+    search_in_flight: bool = True
 
 
 def replicate(cells: Iterable[Cell], replicas: int) -> tuple[Cell, ...]:
@@ -120,13 +125,19 @@ def replicate(cells: Iterable[Cell], replicas: int) -> tuple[Cell, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """How much is measured: rounds, how often each cell, and either the whole run's measuring time or the default."""
+    """How much is measured: rounds, how often each cell, and a round's or the whole run's time.
+
+    Attributes:
+        time_budget_s: measuring time of the whole run, shared by all rounds; it goes before `round_seconds`.
+    """
 
     rounds: int = DEFAULT_ROUNDS
     replicas: int = 1
     time_budget_s: float | None = None
+    round_seconds: float = DEFAULT_ROUND_SECONDS
     seed: int = 0
     timeout_s: float = field(default=600.0)  # the largest variant, batch 64, on one slow core stays under it
+    search_in_flight: bool = True
 
     def plan(self, cells: tuple[Cell, ...]) -> Plan:
         """Return the plan: the budget is shared equally by all rounds of all cells that run."""
@@ -137,10 +148,17 @@ class Pace:
             raise RequestError(f"replicas is {self.replicas}; it must be from 1 to {MOST_REPLICAS}")
         cells = replicate(cells, self.replicas)
         running = sum(not cell.unsupported for cell in cells)
-        seconds = DEFAULT_ROUND_SECONDS
+        seconds = self.round_seconds
         if self.time_budget_s is not None:
             if not 0 < self.time_budget_s <= LONGEST_BUDGET_S:
                 limit = f"more than 0 and at most {LONGEST_BUDGET_S:.0f}"
                 raise RequestError(f"time budget is {self.time_budget_s:g} s; it must be {limit}")
             seconds = self.time_budget_s / max(1, running * self.rounds)
-        return Plan(cells=cells, rounds=self.rounds, round_seconds=seconds, seed=self.seed, timeout_s=self.timeout_s)
+        return Plan(
+            cells=cells,
+            rounds=self.rounds,
+            round_seconds=seconds,
+            seed=self.seed,
+            timeout_s=self.timeout_s,
+            search_in_flight=self.search_in_flight,
+        )

@@ -51,9 +51,9 @@ def expand(
     """Return the cells of all selections, each once, in their order.
 
     Backends that are not named are the device's default ones that are available; precisions that are not named are its
-    default ones that are native to backend and device. What is named and not there is an error (backend) or an
-    unsupported cell (precision). An option of the export belongs to the cells whose file it decides; `RequestError` if
-    there are none.
+    default ones that are native to backend and device. What is named and not there is an error (backend; cells that are
+    unsupported by `if_missing`) or an unsupported cell (precision). An option of the export belongs to the cells whose
+    file it decides; `RequestError` if there are none.
     """
     cells: dict[str, Cell] = {}
     # All of them before the first probe, which takes seconds.
@@ -175,13 +175,15 @@ def _expand_one(
 ) -> Iterable[Cell]:
     openable = [name for name in default_backends(device) if any(not _closed(name, spec) for spec in specs)]
     backends = selection.backend or openable
-    usable = list(_backends(backends, device, probe, asked=bool(selection.backend)))
+    absence = selection.if_missing if selection.backend else "omit"
+    usable = list(_backends(backends, device, probe, absence))
     for spec, (backend, options, known) in product(specs, usable):
         closed = _closed(backend, spec)
         if closed and not selection.backend:
             continue
         unsupported: dict[str, str] = {name: closed or _unsupported(name, spec, known, backend) for name in PRECISIONS}
-        native = [precision for precision in default_precisions(device) if not unsupported[precision]]
+        usual = default_precisions(device)
+        native = [precision for precision in usual if not (known.available and unsupported[precision])]
         for precision, size in product(selection.precision or native, selection.batch_sizes(spec)):
             yield Cell(
                 spec=spec,
@@ -194,11 +196,14 @@ def _expand_one(
                 in_flight=_in_flight(threads, device),
                 unsupported=unsupported[precision],
                 export_options=_export_options(selection, calibration, find_backend(backend), precision, options),
+                stage=selection.stage,
             )
 
 
 def _unsupported(precision: str, spec: Network, known: Probe, backend: str) -> str:
     """Return why a precision is not run; empty if it is."""
+    if not known.available:
+        return f"{backend} cannot be used: {known.reason}; {known.remedy}"
     if isinstance(spec, NetworkFile) and precision in QUANTIZED_PRECISIONS:
         return "an ONNX file is opened as it is; networks of vggbench's own are quantised"
     return known.precisions.get(precision, f"{backend} does not know {precision}")
@@ -231,15 +236,15 @@ def _in_flight(threads: int, device: str) -> int:
 
 
 def _backends(
-    names: Sequence[str], device: str, probe: Callable[[str], Probe], *, asked: bool
+    names: Sequence[str], device: str, probe: Callable[[str], Probe], absence: str
 ) -> Iterable[tuple[str, dict[str, str], Probe]]:
     parsed = [parse_backend(text) for text in names]
     named = [(name, check_options(find_backend(name), options, device)) for name, options in parsed]
     for name, options in named:
         known = probe(name)
-        if known.available:
+        if known.available or absence == "unsupported":
             yield name, options, known
-        elif asked:
+        elif absence == "refuse":
             raise RequestError(f"backend {name} cannot be used on {device}: {known.reason}; {known.remedy}")
 
 

@@ -9,10 +9,15 @@ from vggbench.plan.cells import Cell, format_options
 
 
 def schedule(cells: Sequence[Cell], rounds: int, seed: int) -> Iterator[tuple[int, Cell]]:
-    """Yield (round, cell): each round has every cell once, in a random order of its own.
+    """Yield (round, cell): each round has every cell of a stage once, in a random order; one stage after the other.
 
     On a GPU the batches of an engine follow each other, in a random order too: they share a process.
     """
+    for stage in sorted({cell.stage for cell in cells}):
+        yield from _stage([cell for cell in cells if cell.stage == stage], rounds, seed)
+
+
+def _stage(cells: Sequence[Cell], rounds: int, seed: int) -> Iterator[tuple[int, Cell]]:
     for number in range(rounds):
         chance = random.Random(f"{seed}/{number}")  # noqa: S311 - an order, not a secret
         engines = _engines(cells)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -13,9 +13,10 @@ from vggbench.errors import PlanError, RequestError
 from vggbench.models.description import described_network
 from vggbench.models.network_file import Network, NetworkFile
 from vggbench.models.spec import make_spec
-from vggbench.plan.cells import LONGEST_BUDGET_S, MOST_REPLICAS, MOST_ROUNDS
+from vggbench.plan.cells import LONGEST_BUDGET_S, MOST_REPLICAS, MOST_ROUNDS, MOST_STAGES
 
 DEFAULT_VARIANT = "vgg16_bn"
+_APART_FROM_THE_NETWORK = {"backend", "precision", "batch_size", "stage", "if_missing"}
 _LONGEST_QUOTE = 60  # characters of a wrong value that say enough of it
 
 
@@ -41,6 +42,8 @@ class Selection(BaseModel):
     calibration: str | None = None
     calibration_method: str | None = None
     batch_size: Annotated[list[int], Many] = Field(default=[1], min_length=1)
+    stage: int = Field(default=0, ge=0, le=MOST_STAGES)
+    if_missing: Literal["refuse", "unsupported"] = "refuse"  # what a named backend that is not there is
     batch_norm: bool | None = None
     local_response_norm: str | None = None
     head: str | None = None
@@ -76,7 +79,7 @@ class Selection(BaseModel):
 
     def _refuse_shapes(self) -> None:
         """Refuse what a file has settled already."""
-        given = self.model_fields_set - {"onnx", "backend", "precision", "batch_size", "input_size"}
+        given = self.model_fields_set - _APART_FROM_THE_NETWORK - {"onnx", "input_size"}
         if given:
             raise RequestError(f"{', '.join(sorted(given))} cannot be chosen for an ONNX file: it has its own")
 
@@ -95,6 +98,8 @@ class PlanFile(BaseModel):
     rounds: int | None = Field(default=None, ge=1, le=MOST_ROUNDS)
     replicas: int | None = Field(default=None, ge=1, le=MOST_REPLICAS)
     time_budget_s: float | None = Field(default=None, gt=0, le=LONGEST_BUDGET_S)
+    round_seconds: float | None = Field(default=None, gt=0, le=LONGEST_BUDGET_S)
+    search_in_flight: bool | None = None
     threads: int | None = Field(default=None, ge=1)
     device: str | None = None
     seed: int | None = Field(default=None, ge=0)
@@ -112,9 +117,12 @@ def read_plan_file(path: Path) -> PlanFile:
     except RecursionError:
         raise PlanError(f"plan {path} is not TOML that can be read: it is nested too deeply") from None
     try:
-        return PlanFile.model_validate(data)
+        file = PlanFile.model_validate(data)
     except ValidationError as error:
         raise PlanError(f"plan {path}: {_complaint(error)}") from None
+    if file.time_budget_s is not None and file.round_seconds is not None:
+        raise PlanError(f"plan {path}: time_budget_s and round_seconds both say how long is measured; give one")
+    return file
 
 
 def _complaint(error: ValidationError) -> str:
