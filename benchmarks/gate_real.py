@@ -157,10 +157,9 @@ def measure(options: argparse.Namespace) -> None:
 
 
 def summary(log: list[dict[str, str]]) -> None:
-    print(
-        "| truth | gates | REGRESSED | PASS | INCONCLUSIVE | INVALID | mean ratio | bias, points | covers | median s |"
-    )
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    headings = ("truth", "gates", *VERDICTS, "mean ratio", "bias, points", "covers", "median s")
+    print(f"| {' | '.join(headings)} |")
+    print("| --- " * len(headings) + "|")
     for kind, percent in sorted({(row["kind"], float(row["slower_percent"])) for row in log}, key=lambda key: key[1]):
         rows = of_kind(log, kind, percent)
         truth = 1 + percent / 100
