@@ -28,8 +28,8 @@ def doctor(
 ) -> None:
     """Show hardware, versions, which backends and TensorRTs work here, how to get the others, and what is noisy.
 
-    On a GPU also which driver, CUDA, torch, onnxruntime-gpu and TensorRT go together here, and what to change. Exits
-    with 4 if no backend can be used.
+    On a GPU also which driver, CUDA, torch, onnxruntime-gpu and TensorRT go together here, and what to change.
+    Exits with 4 if no backend can be used.
     """
     from vggbench.artefacts import tensorrt_libraries
     from vggbench.environment import collect
